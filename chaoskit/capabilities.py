@@ -1,0 +1,132 @@
+"""What a fault may ask of a target, one small Protocol each, so that faults are blind to targets.
+
+A target has a capability by having its methods. `Fault.needs` names one, and the loader refuses a
+fault on a kind of target without it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from chaoskit.model.binding import Binding
+
+
+class Proc(Protocol):
+    """One incarnation of a process. Every method raises Gone once it has ended."""
+
+    @property
+    def key(self) -> str:
+        """pid, start time and boot id."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def state(self) -> str:
+        """`running`, `stopped` or `traced`; a zombie is Gone."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send to this incarnation and to no successor of its pid."""
+
+    def file_limit(self) -> tuple[int, int]:
+        """RLIMIT_NOFILE as (soft, hard)."""
+
+    def set_file_limit(self, soft: int) -> None: ...
+
+    def open_files(self) -> int:
+        """How many descriptors it has open."""
+
+
+@runtime_checkable
+class HasProcesses(Protocol):
+    """A tree of processes: can be paused, killed, limited."""
+
+    binding: Binding
+
+    def tree(self) -> list[Proc]:
+        """The target's processes now, parents first. Empty when it has ended."""
+
+    def process(self, key: str) -> Proc:
+        """The process of that key; does no look-up, its methods raise Gone."""
+
+
+@runtime_checkable
+class HasRole(HasProcesses, Protocol):
+    """Fills a role that others may take over: what matches the selector that found it."""
+
+    def peers(self) -> list[Proc]:
+        """All that match the role now (protected ones left out)."""
+
+    @property
+    def complement(self) -> int:
+        """How many matched when this target was found."""
+
+    def successors(self) -> list[Proc]:
+        """Those that match now and were not there when this target was found, oldest first."""
+
+    def start(self, command: str | tuple[str, ...], token: str) -> None:
+        """Start a process that outlives chaoskit, its output in the run's folder, and which can be
+        found again by its token however soon after the call everybody else dies."""
+
+    def started(self, token: str) -> bool:
+        """Whether a process that was started under this token is alive."""
+
+
+@runtime_checkable
+class HasBurdens(Protocol):
+    """A place where helper processes of ours can burn or hold something."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run; part of each helper's arguments."""
+
+    def cpus(self) -> list[int]:
+        """The processors that the target may run on."""
+
+    def burden(self, mark: str, work: Sequence[str], cpus: Sequence[int] = ()) -> None:
+        """Start the helper `work` (see `chaoskit.helpers.burden`) under that mark."""
+
+    def burden_alive(self, mark: str) -> bool: ...
+
+    def end_burden(self, mark: str) -> None: ...
+
+    def burden_report(self, mark: str) -> dict[str, float]:
+        """What the helper has done and holds: `cpu` seconds, `age` seconds, `rss` bytes,
+        `read` and `written` bytes, open `files`. Raises Gone."""
+
+    def memory_free(self) -> int:
+        """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
+
+    def memory_total(self) -> int: ...
+
+    def descriptors(self) -> tuple[int, int]:
+        """The machine's open descriptors and their limit."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """Has a file system."""
+
+    binding: Binding
+
+    def filler(self, path: str) -> str:
+        """The key of our filler file in that folder: an absolute path, seen from the host."""
+
+    def mark_of(self, key: str) -> str | None:
+        """The mark in that file; None when there is no file; its first line when not ours."""
+
+    def grow(self, key: str, size: int | None, until: float | None) -> None:
+        """Make the filler (O_EXCL) and let it grow to `size` bytes, or until the file system is
+        used to that fraction, whichever is given; looks at the abort between parts and keeps the
+        reserve (5% or 256 MiB, whichever is more) free, stopping there."""
+
+    def unlink(self, key: str) -> None: ...
+
+    def space(self, path: str) -> tuple[int, int]:
+        """(free bytes for ordinary users, all bytes) of the file system that the path is on."""
+
+    def size_of(self, key: str) -> int:
+        """Bytes that the filler occupies."""

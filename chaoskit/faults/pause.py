@@ -1,0 +1,39 @@
+"""Freeze a process with everything below it, as a hung machine or a long garbage collection does."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chaoskit.capabilities import HasProcesses
+from chaoskit.model.fault import Change, Fault
+from chaoskit.model.units import Json
+
+
+@dataclass(frozen=True)
+class Pause(Fault[HasProcesses]):
+    """Stop every process of the tree, and let it go on afterwards."""
+
+    name = "pause"
+    needs = HasProcesses
+
+    def changes(self, target: HasProcesses) -> Iterator[Change]:
+        # A process that has not been stopped yet may fork: look again until nothing is new.
+        seen: set[str] = set()
+        while new := [p for p in target.tree() if p.key not in seen]:
+            for process in new:
+                seen.add(process.key)
+                yield Change(process.key, process.state(), "stopped")
+
+    def look(self, target: HasProcesses, change: Change) -> Json:
+        return target.process(change.key).state()
+
+    def make(self, target: HasProcesses, change: Change) -> None:
+        target.process(change.key).signal(signal.SIGSTOP)
+
+    def unmake(self, target: HasProcesses, change: Change) -> None:
+        target.process(change.key).signal(signal.SIGCONT)
+
+    def way_back(self) -> str:
+        return "SIGCONT to each process"

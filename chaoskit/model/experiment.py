@@ -1,0 +1,215 @@
+"""An experiment as loaded: every name resolved, every quantity in its inner unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from chaoskit.model.expect import Expectation
+from chaoskit.model.fault import Fault
+from chaoskit.model.probe import Probe
+from chaoskit.model.target import Selector
+
+DEFAULT_HOLD = 10.0
+DEFAULT_MAX_DURATION = 900.0
+DEFAULT_VERIFY_WITHIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A probe and what is expected of its reading."""
+
+    name: str
+    probe: Probe
+    expect: Expectation
+    where: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """How many of the matching targets: exactly one of the three is set."""
+
+    count: int | None = None
+    fraction: float | None = None
+    every: bool = False
+
+    def of(self, matches: int) -> int:
+        """How many of so many; a fraction rounds down but not below one."""
+        if self.every:
+            return matches
+        if self.fraction is not None:
+            return min(matches, max(1, int(matches * self.fraction + 1e-9)))
+        return min(matches, self.count or 0)
+
+    def __str__(self) -> str:
+        if self.every:
+            return "all"
+        return f"{self.fraction * 100:g}%" if self.fraction is not None else str(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultStep:
+    """Break something and hold it for `hold` seconds (in each stage)."""
+
+    fault: Fault[Any]
+    selector: Selector
+    pick: Pick
+    hold: float
+    where: Position
+    stages: tuple[Pick, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.fault.name} {self.selector.describe()}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAction:
+    """A command. `undo`: the command that takes it back when the run ends, however it ends."""
+
+    command: str | tuple[str, ...]
+    timeout: float
+    where: Position
+    env: Mapping[str, str] = field(default_factory=dict)
+    undo: str | tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        shown = self.command if isinstance(self.command, str) else " ".join(self.command)
+        return f"run {shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAction:
+    """A request; anything but a 2xx or 3xx answer fails. `undo`: a request that takes it back."""
+
+    url: str
+    method: str
+    timeout: float
+    where: Position
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    undo: HttpAction | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAction:
+    """Wait; the gates go on watching."""
+
+    seconds: float
+    where: Position
+
+    def __str__(self) -> str:
+        return f"wait {self.seconds:g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Several steps at once; the longest decides how long."""
+
+    steps: tuple[Step, ...]
+    where: Position
+
+    def __str__(self) -> str:
+        return "parallel: " + ", ".join(str(step) for step in self.steps)
+
+
+Step: TypeAlias = FaultStep | RunAction | HttpAction | WaitAction | Parallel
+
+
+@dataclass(frozen=True, slots=True)
+class GateSpec:
+    """Which check may abort, how often it is read (seconds) and how many failures in a row do."""
+
+    check: str
+    every: float = 1.0
+    consecutive: int = 3
+    where: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """What a run may hurt at most. None means that the file sets no such limit."""
+
+    max_targets: int | None = None
+    max_percent: float | None = None
+    min_healthy: int | None = None
+    max_duration: float = DEFAULT_MAX_DURATION
+    allow_users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """What must hold again after the undo, and within how many seconds.
+
+    check: the name of one check, or `steady-state` for all of them.
+    """
+
+    check: str = "steady-state"
+    within: float = DEFAULT_VERIFY_WITHIN
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable as resolved for this run."""
+
+    name: str
+    value: str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment file, resolved.
+
+    gates: None when the file says nothing (then every steady-state check is a gate); an empty
+    tuple when it says `gates: []` (then failures are recorded and make the run deviated).
+    document: the file as a resolved JSON document, secrets as `${NAME}`; part of the plan's hash.
+    """
+
+    title: str
+    steady_state: tuple[Check, ...]
+    method: tuple[Step, ...]
+    file: Path
+    document: Mapping[str, Any]
+    hypothesis: str = ""
+    tags: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    gates: tuple[GateSpec, ...] | None = None
+    blast_radius: BlastRadius = BlastRadius()
+    verify: tuple[Verify, ...] = (Verify(),)
+
+    def gate_specs(self) -> tuple[GateSpec, ...]:
+        """The gates that abort: those of the file, or the default gate on every check."""
+        if self.gates is None:
+            return tuple(GateSpec(check.name) for check in self.steady_state)
+        return self.gates
+
+    def environment(self) -> dict[str, str]:
+        """Every variable by name, for commands."""
+        return {variable.name: variable.value for variable in self.variables}
+
+    def secrets(self) -> dict[str, str]:
+        return {v.name: v.value for v in self.variables if v.secret and v.value}
+
+    def fault_steps(self) -> Iterator[FaultStep]:
+        """All fault steps, those in `parallel` too, in file order."""
+        for step in self.method:
+            for inner in step.steps if isinstance(step, Parallel) else (step,):
+                if isinstance(inner, FaultStep):
+                    yield inner

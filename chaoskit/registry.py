@@ -1,0 +1,87 @@
+"""Which faults, targets and probes there are: the built-in ones and those of third parties.
+
+Built-in ones are named here and imported when asked for, so that a run loads only what it needs.
+Third parties add theirs by the entry points `chaoskit.faults`, `chaoskit.targets` and
+`chaoskit.probes`, whose names are the words in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, TypeVar
+
+from chaoskit.errors import ChaoskitError
+from chaoskit.model.fault import Fault
+from chaoskit.model.probe import Probe
+from chaoskit.model.target import Selector
+
+K = TypeVar("K")
+
+_BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "faults": {
+        "pause": "chaoskit.faults.pause:Pause",
+        "kill": "chaoskit.faults.kill:Kill",
+        "cpu": "chaoskit.faults.cpu:Cpu",
+        "disk-fill": "chaoskit.faults.disk_fill:DiskFill",
+        "memory": "chaoskit.faults.memory:Memory",
+        "disk-load": "chaoskit.faults.disk_load:DiskLoad",
+        "open-files": "chaoskit.faults.open_files:OpenFiles",
+    },
+    "targets": {
+        "process": "chaoskit.targets.process:ProcessSelector",
+    },
+    "probes": {
+        "http": "chaoskit.probes.http:HttpProbe",
+        "tcp": "chaoskit.probes.tcp:TcpProbe",
+        "command": "chaoskit.probes.command:CommandProbe",
+        "process": "chaoskit.probes.process:ProcessProbe",
+        "log": "chaoskit.probes.log:LogProbe",
+        "file": "chaoskit.probes.file:FileProbe",
+    },
+}
+
+
+@cache
+def _plugins(group: str) -> dict[str, Any]:
+    # importlib.metadata costs more than the rest of a start, and most runs need none of it.
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=f"chaoskit.{group}")}
+
+
+def names(group: str) -> list[str]:
+    """Every name in a group (`faults`, `targets`, `probes`), built-in ones first."""
+    return [*_BUILT_IN[group], *(n for n in sorted(_plugins(group)) if n not in _BUILT_IN[group])]
+
+
+def _load(group: str, name: str, base: type[K]) -> type[K]:
+    """The class of that name. Raises KeyError when nothing has it, ChaoskitError when a plug-in
+    does not load or is not what it says it is."""
+    if name in _BUILT_IN[group]:
+        module, _, attribute = _BUILT_IN[group][name].partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        point = _plugins(group)[name]
+        try:
+            found = point.load()
+        except Exception as error:
+            raise ChaoskitError(
+                f"the plug-in {name!r} ({point.value}) does not load: {error}"
+            ) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ChaoskitError(f"the plug-in {name!r} is no {base.__name__}")
+    return found
+
+
+def fault(name: str) -> type[Fault[Any]]:
+    return _load("faults", name, Fault)
+
+
+def selector(kind: str) -> type[Selector]:
+    return _load("targets", kind, Selector)
+
+
+def probe(name: str) -> type[Probe]:
+    return _load("probes", name, Probe)
