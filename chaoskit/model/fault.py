@@ -100,6 +100,10 @@ class Fault(ABC, Generic[T]):
     def unmake(self, target: T, change: Change) -> None:
         """Back, from OURS only; a conditional write where the system has one."""
 
+    def overwrite(self, target: T, change: Change) -> None:
+        """Back to `was` whatever the cell holds now: a person has said so (`recover --force`)."""
+        self.unmake(target, change)
+
     def found(self, now: Json, change: Change) -> Found:
         """Whose value is it? By default was, put, else FOREIGN. Decides the undo."""
         if now == change.was:

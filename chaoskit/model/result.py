@@ -20,6 +20,8 @@ class PlannedTarget:
     kind: str
     key: str
     label: str
+    cells: tuple[str, ...] = ()
+    """What would be changed of it: for `pause`, each process of its tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class PlannedStep:
     undo: str = ""
     ends: str = ""
     privileges: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """What matches and was left out, each with the reason: protected, or held by another run."""
 
 
 @dataclass(frozen=True, slots=True)

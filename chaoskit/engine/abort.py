@@ -1,0 +1,34 @@
+"""One way out: a gate, a halt, a signal, a deadline and an error all pull the same cord."""
+
+from __future__ import annotations
+
+import threading
+
+from chaoskit.clock import Cancel
+
+
+class Abort:
+    """The first pull counts and says why; every wait and every long injection sees it.
+
+    cancel: raised by any pull. hurry: raised by those after which nothing but the undo is wanted
+    (a signal, a halt), so that the verification does not wait either.
+    """
+
+    def __init__(self) -> None:
+        self.cancel = Cancel()
+        self.hurry = Cancel()
+        self.by = ""
+        self.reason = ""
+        self._guard = threading.Lock()
+
+    def pull(self, by: str, reason: str, *, hurry: bool = False) -> None:
+        """by: `gate`, `halt`, `signal`, `deadline`, `guardian`, `disk` or `error`.
+
+        Never call it from a signal handler: it takes locks. See `ears`.
+        """
+        with self._guard:
+            if not self.by:
+                self.by, self.reason = by, reason
+        if hurry:
+            self.hurry.set()
+        self.cancel.set()

@@ -1,0 +1,130 @@
+"""One thread that hears everything from outside: signals, the halt, the clock, the guardian.
+
+A signal handler in Python may interrupt a thread that holds a lock and so may take none: here the
+interpreter only writes the signal's number to a pipe, and this thread does the rest. It also
+beats, so that the guardian knows that the runner is neither stopped nor hung.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from chaoskit.clock import now
+from chaoskit.engine.abort import Abort
+from chaoskit.engine.guard import Guard
+
+TICK = 0.05
+"""Seconds between looks at what gives no event of its own: the halt file, the deadline."""
+
+_ABORTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Ears:
+    """Listens from `start` to `stop`. deadline: CLOCK_MONOTONIC seconds of the hard deadline."""
+
+    def __init__(
+        self,
+        abort: Abort,
+        guard: Guard,
+        halt_file: Path,
+        halt_text: Callable[[], str],
+        deadline: float,
+        trouble: Callable[[], str],
+        told: Callable[[str], None],
+    ) -> None:
+        self._abort = abort
+        self._guard = guard
+        self._halt_file = halt_file
+        self._halt_text = halt_text
+        self._deadline = deadline
+        self._trouble = trouble
+        self._told = told
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._thread = threading.Thread(target=self._listen, name="ears", daemon=True)
+        self._stopping = threading.Event()
+        self._signals = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writing, b"\0")
+        self._thread.join(2.0)
+        if not self._thread.is_alive():
+            os.close(self._reading)
+            os.close(self._writing)
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """While this is open, signals abort the run and Ctrl-Z does nothing.
+
+        Only the main thread may say what a signal does; in another one this changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (*_ABORTING, signal.SIGTSTP)}
+        wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        for number in before:
+            # `nohup` means that the run shall outlive the terminal: what is ignored stays so.
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, _nothing)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+
+    def _listen(self) -> None:
+        poll = select.poll()
+        poll.register(self._reading, select.POLLIN)
+        if self._guard.answers >= 0:
+            poll.register(self._guard.answers, select.POLLIN)
+        while not self._stopping.is_set():
+            for file, _event in poll.poll(TICK * 1000):
+                if file == self._reading:
+                    for number in os.read(self._reading, 64):
+                        self._signal(number)
+                elif not os.read(file, 64):
+                    poll.unregister(file)
+                    self._abort.pull("guardian", "the guardian died: no run goes on without one")
+            self._guard.beat()
+            self._look()
+
+    def _signal(self, number: int) -> None:
+        if number == 0 or number not in (*_ABORTING, signal.SIGTSTP):
+            return
+        name = signal.Signals(number).name
+        if number == signal.SIGTSTP:
+            self._told("Ctrl-Z would leave the fault in, so it does nothing; Ctrl-C undoes")
+            return
+        self._signals += 1
+        if self._signals > 1:
+            self._told(f"{name} again: already undoing, nothing to hurry")
+        self._abort.pull("signal", f"{name} received", hurry=True)
+
+    def _look(self) -> None:
+        if self._abort.hurry.is_set:
+            return
+        if self._halt_file.exists():
+            self._abort.pull("halt", self._halt_text(), hurry=True)
+        elif now() > self._deadline:
+            self._abort.pull("deadline", "the run's max-duration is over", hurry=True)
+        elif trouble := self._trouble():
+            self._abort.pull("disk", trouble)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Only so that the signal is not fatal; the pipe tells the thread."""

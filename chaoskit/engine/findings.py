@@ -1,0 +1,84 @@
+"""What a run came to, from everything that was found on the way; and what can be learnt from it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chaoskit.engine.abort import Abort
+from chaoskit.journal import summarise
+from chaoskit.model.result import CheckResult, StepResult
+from chaoskit.model.units import show_duration
+from chaoskit.model.verdict import Verdict, worst
+
+
+class Findings:
+    """Everything that speaks against `held`. Safe to add to from several threads."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Verdict, str]] = []
+        self._guard = threading.Lock()
+        self.known_stuck = False
+
+    def add(self, verdict: Verdict, reason: str) -> None:
+        with self._guard:
+            self._found.append((verdict, reason))
+
+    def ruling(self) -> tuple[Verdict, str]:
+        """The worst verdict, and every reason for it; the other findings follow."""
+        verdict = worst(verdict for verdict, _ in self._found)
+        if verdict is Verdict.HELD:
+            return verdict, "the steady state held throughout; every fault was proven and undone"
+        reasons = dict.fromkeys(reason for found, reason in self._found if found is verdict)
+        others = dict.fromkeys(r for found, r in self._found if found is not verdict)
+        return verdict, "; ".join([*reasons, *(f"also: {reason}" for reason in others)])
+
+
+def learnt(
+    verdict: Verdict, records: Sequence[Mapping[str, Any]], abort: Abort
+) -> list[str]:
+    """What the run has shown, in sentences that blame nobody and claim only what was seen."""
+    if verdict is Verdict.REFUSED:
+        return []
+    from pathlib import Path
+
+    result = summarise(records, Path())
+    lessons = [sentence for step in result.steps if (sentence := _of_step(step))]
+    lessons += [sentence for check in result.checks if (sentence := _of_check(check))]
+    if abort.by == "gate":
+        times = [s.injected for s in result.steps if s.injected is not None]
+        pulled = next((r["t"] for r in records if r["kind"] == "abort"), None)
+        if times and pulled is not None and pulled >= min(times):
+            after = show_duration(pulled - max(t for t in times if t <= pulled))
+            lessons.append(f"The gate let go {after} after the last injection.")
+    return lessons
+
+
+def _of_step(step: StepResult) -> str:
+    if step.kind != "fault" or step.injected is None:
+        return ""
+    whom = ", ".join(step.targets)
+    held = ""
+    if step.undone is not None:
+        held = f" for {show_duration(step.undone - step.injected)}"
+    proof = "" if step.proven and step.proven_again else " (not proven to the end)"
+    told = f"{step.text.split()[0]} on {whom}{held}{proof}"
+    return "; ".join([told, *step.outcomes]) + "."
+
+
+def _of_check(check: CheckResult) -> str:
+    total = check.during_ok + check.during_failed + check.during_unread
+    if not total:
+        return f"{check.name}: not read while faults were in, so nothing is known of it."
+    if check.during_ok == total:
+        return f"{check.name}: held in all {total} readings."
+    bad = []
+    if check.during_failed:
+        bad.append(f"failed in {check.during_failed}")
+    if check.during_unread:
+        bad.append(f"could not be read in {check.during_unread}")
+    after = {"ok": " It held again afterwards.", "": ""}.get(
+        check.after, f" Afterwards: {check.after_detail}."
+    )
+    return f"{check.name}: {' and '.join(bad)} of {total} readings, first {check.first_failure}.{after}"

@@ -1,0 +1,129 @@
+"""The runner's end of its guardian: starts it, beats, and lets it go when all is undone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from chaoskit.clock import now
+from chaoskit.errors import StateError
+
+BEAT = 0.1
+"""Seconds between two beats."""
+
+_ending: list[int] = []
+"""Guardians of this process that were let go and not yet reaped: a program may run many runs."""
+
+
+def _reap() -> None:
+    for pid in list(_ending):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _ending.remove(pid)
+
+
+class Guard:
+    """Talks to the guardian over a pipe, a line a message; see `guardian` for what they mean."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.answers = -1
+        """Descriptor that gives end of file when the guardian dies; -1 without a guardian."""
+        self._orders = -1
+        self._beaten = 0.0
+        self._writing = threading.Lock()
+
+    def start(self, folder: Path, run: str, environment: Mapping[str, str]) -> None:
+        """Start the guardian of that run. Raises StateError when it cannot be started.
+
+        environment: the run's variables, secrets among them; they go through the pipe only.
+        """
+        _reap()
+        orders_in, self._orders = os.pipe()
+        self.answers, answers_out = os.pipe()
+        try:
+            log = os.open(
+                folder / "guardian.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+            )
+            try:
+                # Its own session and its own standard streams: it outlives the terminal, gets no
+                # Ctrl-C, and does not keep the pipe open that the caller of chaoskit reads.
+                self.pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-P", "-m", "chaoskit.engine.guardian", f"chaoskit-{run}"],
+                    os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, orders_in, 0),
+                        (os.POSIX_SPAWN_DUP2, answers_out, 1),
+                        (os.POSIX_SPAWN_DUP2, log, 2),
+                    ],
+                    setsid=True,
+                )
+            finally:
+                os.close(log)
+        except OSError as error:
+            raise StateError(f"the guardian cannot be started: {error.strerror}") from error
+        finally:
+            os.close(orders_in)
+            os.close(answers_out)
+        os.set_blocking(self._orders, True)
+        header = {
+            "folder": str(folder),
+            "state": str(folder.parent.parent),
+            "runner": os.getpid(),
+            "environment": dict(environment),
+        }
+        self._send("start " + json.dumps(header))
+
+    def wait_ready(self, patience: float = 10.0) -> None:
+        """Until the guardian has said that it watches. Raises StateError when it does not."""
+        import select
+
+        ready, _, _ = select.select([self.answers], [], [], patience)
+        if not ready or os.read(self.answers, 1) != b"r":
+            raise StateError("the guardian did not start; see guardian.log in the run's folder")
+
+    def beat(self) -> None:
+        if self._orders >= 0 and now() - self._beaten >= BEAT - 0.01:
+            self._beaten = now()
+            self._send("beat")
+
+    def expect(self, seconds: float) -> None:
+        """By then the next `expect` or the end must have come, or the runner counts as hung."""
+        self._send(f"expect {now() + seconds:.3f}")
+
+    def let_go(self) -> None:
+        """Everything is undone, or known to be stuck: the guardian may end, in its own time."""
+        self._send("done")
+        self._close()
+        if self.pid:
+            _ending.append(self.pid)
+            self.pid = 0
+
+    def abandon(self) -> None:
+        """Close the pipe without a word, and wait until the guardian has undone what there is."""
+        self._close()
+        if self.pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def _close(self) -> None:
+        with self._writing:
+            for file in (self._orders, self.answers):
+                if file >= 0:
+                    os.close(file)
+            self._orders = self.answers = -1
+
+    def _send(self, message: str) -> None:
+        with self._writing:
+            if self._orders >= 0:
+                # A dead guardian is heard of by its end of the other pipe.
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._orders, message.encode() + b"\n")

@@ -1,0 +1,291 @@
+"""One run from its start to its verdict: the loop, short enough to read in one sitting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from chaoskit import planning
+from chaoskit.clock import now
+from chaoskit.engine.abort import Abort
+from chaoskit.engine.ears import Ears
+from chaoskit.engine.findings import Findings, learnt
+from chaoskit.engine.guard import Guard
+from chaoskit.engine.steps import Steps
+from chaoskit.engine.watch import Watch
+from chaoskit.errors import ChaoskitError, Refused, StateError
+from chaoskit.journal import Journal, State
+from chaoskit.model.binding import Binding
+from chaoskit.model.experiment import Experiment
+from chaoskit.model.gate import Sample, Sight
+from chaoskit.model.redact import Redactor
+from chaoskit.model.result import Event, Observer, Result
+from chaoskit.model.target import Target
+from chaoskit.model.verdict import Verdict
+from chaoskit.procfs import boot_id
+from chaoskit.recovery import COMMAND_VARIABLE
+from chaoskit.safety import halt
+from chaoskit.version import __version__
+
+
+class Session:
+    """Runs one experiment once."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: State,
+        *,
+        seed: int | None = None,
+        reason: str = "",
+        observer: Observer | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.state = state
+        self.seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
+        self.why = reason
+        self.redactor = Redactor(experiment.secrets())
+        self.abort = Abort()
+        self.findings = Findings()
+        self.guard = Guard()
+        self._observer = observer
+        self._telling = threading.Lock()
+        self._ran = False
+
+    def run(self) -> Result:
+        """The whole run. Raises Refused when it cannot even be recorded."""
+        try:
+            self.folder, lock = self.state.new_run()
+            mode = self.state.file_mode
+            self.journal = Journal(self.folder.path, self.redactor, mode)
+            self.journal.hold_reserve()
+        except StateError as error:
+            raise Refused(f"{error}; without a journal nothing is injected") from error
+        self._lifeline, self._lifeline_end = os.pipe()
+        clean = False
+        try:
+            clean = self._guarded()
+        finally:
+            # Helpers end when this closes, whatever else went wrong before.
+            os.close(self._lifeline_end)
+            os.close(self._lifeline)
+            self.journal.sync()
+            self.journal.close()
+            if clean:
+                self.folder.settled()
+            lock.drop()
+            if clean or self.findings.known_stuck:
+                self.guard.let_go()
+            else:
+                self.guard.abandon()
+        self.state.prune()
+        return self.folder.result()
+
+    def _guarded(self) -> bool:
+        """Everything between the journal's first record and its last; whether all is undone."""
+        experiment = self.experiment
+        self._head()
+        environment = experiment.environment()
+        self.watch = Watch(
+            experiment.steady_state,
+            experiment.gate_specs(),
+            environment | {COMMAND_VARIABLE: f"chaoskit-{self.folder.id}-probe"},
+            self.abort,
+            self._sample,
+        )
+        self.steps = Steps(self)
+        # Started first, so that it wakes up while the steady state is read.
+        self.guard.start(self.folder.path, self.folder.id, environment)
+        ears = Ears(
+            self.abort,
+            self.guard,
+            halt.halt_file(self.state),
+            lambda: str(halt.current(self.state) or "halted"),
+            self.journal.began + experiment.blast_radius.max_duration,
+            lambda: self.journal.trouble,
+            lambda text: self.say("note", text),
+        )
+        self._ears_started = False
+        with ears.signals():
+            try:
+                self._steady_and_method(ears)
+            except Refused as error:
+                self.findings.add(Verdict.REFUSED, str(error))
+            except Exception as error:
+                self.failed(error)
+            try:
+                self._undo_and_verify()
+            except Exception as error:
+                self.failed(error)
+            return self._rule(ears)
+
+    def _steady_and_method(self, ears: Ears) -> None:
+        self._plan()
+        self.phase("before", "reading the steady state")
+        ill = [s for s in self.watch.before() if s.sight is not Sight.OK]
+        if ill:
+            raise Refused(
+                "not healthy at the start: " + "; ".join(f"{s.check}: {s.detail}" for s in ill)
+            )
+        self.guard.wait_ready()
+        # The ears own the guardian's answers from here on.
+        ears.start()
+        self._ears_started = True
+        self._ran = True
+        self.watch.start()
+        self.phase("method", "")
+        self.steps.run(self.experiment.method)
+
+    def _undo_and_verify(self) -> None:
+        self.phase("undo", "")
+        if self.abort.by:
+            self.say("abort", f"aborting: {self.abort.reason}", by=self.abort.by)
+        self.steps.undo_rest()
+        if not self._ran:
+            return
+        self.watch.stop()
+        for check, detail in self.watch.failed.items():
+            self.findings.add(Verdict.DEVIATED, f"{check} failed while faults were in: {detail}")
+        for check, detail in self.watch.unread.items():
+            self.findings.add(Verdict.INCONCLUSIVE, f"{check} could not be read: {detail}")
+        if self.abort.hurry.is_set:
+            return
+        self.phase("verify", "verifying that the steady state holds again")
+        samples, cut = self.watch.verify(self.experiment.verify, self.abort.hurry)
+        for sample in samples:
+            if sample.sight is Sight.OK or cut:
+                continue
+            told = f"{sample.check} did not hold again in time: {sample.detail}"
+            unread = sample.sight is Sight.UNREAD
+            self.findings.add(Verdict.INCONCLUSIVE if unread else Verdict.DEVIATED, told)
+
+    def _rule(self, ears: Ears) -> bool:
+        stuck = self.steps.stuck()
+        self.findings.known_stuck = bool(stuck)
+        if stuck:
+            told = "; ".join(f"{c.fault} on {c.target['label']}: {c.why}" for c in stuck)
+            self.findings.add(Verdict.STUCK, told)
+        if self.abort.by:
+            failed = self.abort.by in ("guardian", "disk", "error")
+            self.findings.add(Verdict.FAILED if failed else Verdict.ABORTED, self.abort.reason)
+        verdict, reason = self.findings.ruling()
+        lessons = learnt(verdict, self.folder.records(), self.abort)
+        self.say(
+            "verdict", "", verdict=verdict.value, reason=reason, learnt=lessons, by=self.abort.by
+        )
+        if self._ears_started:
+            ears.stop()
+        self.journal.note("end", by="runner", clean=not stuck)
+        return not stuck
+
+    def _plan(self) -> None:
+        """Choose the targets and claim them, in one go that no other run can come between."""
+        with self.state.choosing():
+            chosen = planning.choose_all(
+                self.experiment, self.state, self.seed, own=self.folder.id
+            )
+            plan = chosen.plan
+            self.planned = [target.key for target in chosen.targets]
+            self.journal.note("plan", hash=plan.hash, plan=plan.to_json())
+            self.tell("plan", "", plan=plan.to_json())
+            if plan.refusals:
+                raise Refused("; ".join(plan.refusals))
+            for target in chosen.targets:
+                self.claim(target)
+
+    def claim(self, target: Target) -> None:
+        """The caller holds `state.choosing()`."""
+        claim = target.claim()
+        self.journal.append(
+            "claim", label=target.label, keys=sorted(claim.keys), within=sorted(claim.within)
+        )
+
+    def binding(self, step: str) -> Binding:
+        return Binding(
+            run=self.folder.id,
+            step=step,
+            folder=self.folder.path,
+            cancel=self.abort.cancel,
+            lifeline=self._lifeline,
+            ends_at=self.journal.began + self.experiment.blast_radius.max_duration + 60.0,
+            environment=self.experiment.environment(),
+        )
+
+    def phase(self, name: str, text: str) -> None:
+        self.say("phase", text, phase=name)
+
+    def say(self, kind: str, text: str, **fields: Any) -> None:
+        """Into the journal and to whoever watches."""
+        self.journal.note(kind, text=text, **fields)
+        self.tell(kind, text, **fields)
+
+    def tell(self, kind: str, text: str, **data: Any) -> None:
+        """To whoever watches; a watcher that fails (a closed pipe) fails alone."""
+        if self._observer is None:
+            return
+        event = Event(
+            kind, now() - self.journal.began, self.redactor.text(text), self.redactor.json(data)
+        )
+        with self._telling, contextlib.suppress(Exception):
+            self._observer(event)
+
+    def _sample(self, sample: Sample, phase: str, gate: str) -> None:
+        fields: Mapping[str, Any] = {
+            "check": sample.check,
+            "sight": sample.sight.value,
+            "found": sample.found,
+            "detail": sample.detail,
+            "took": round(sample.took, 4),
+            "phase": phase,
+        }
+        self.journal.note("sample", **fields)
+        self.tell("sample", "", gate=gate, **fields)
+
+    def failed(self, error: Exception) -> None:
+        told = str(error) if isinstance(error, ChaoskitError) else f"{type(error).__name__}: {error}"
+        if os.environ.get("CHAOSKIT_DEBUG"):
+            import traceback
+
+            traceback.print_exception(error, file=sys.stderr)
+        self.abort.pull("error", told)
+
+    def _head(self) -> None:
+        """The journal's first record, and the experiment as it was run."""
+        import time
+
+        experiment = self.experiment
+        with contextlib.suppress(OSError):
+            text = self.redactor.text(experiment.file.read_text(errors="replace"))
+            (self.folder.path / "experiment.yaml").write_text(text)
+        self.journal.append(
+            "run",
+            schema=1,
+            run=self.folder.id,
+            version=__version__,
+            title=experiment.title,
+            file=str(experiment.file),
+            hypothesis=experiment.hypothesis,
+            tags=list(experiment.tags),
+            who=halt.who(),
+            uid=os.getuid(),
+            why=self.why,
+            seed=self.seed,
+            pid=os.getpid(),
+            boot=boot_id(),
+            mono=self.journal.began,
+            wall=time.time(),
+            variables=[variable.name for variable in experiment.variables],
+            secrets=sorted(experiment.secrets()),
+            checks=[
+                {
+                    "name": check.name,
+                    "probe": check.probe.describe(),
+                    "expect": "; ".join(str(c) for c in check.expect.conditions),
+                }
+                for check in experiment.steady_state
+            ],
+        )

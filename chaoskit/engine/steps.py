@@ -1,0 +1,394 @@
+"""The method: each step is journaled, made, proven, held, proven again and undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from chaoskit import registry
+from chaoskit.clock import backoff, now
+from chaoskit.errors import Gone, Interrupted, Refused
+from chaoskit.journal import Cell
+from chaoskit.model.experiment import (
+    FaultStep,
+    HttpAction,
+    Parallel,
+    Pick,
+    RunAction,
+    Step,
+    WaitAction,
+)
+from chaoskit.model.fault import Fault
+from chaoskit.model.params import freeze
+from chaoskit.model.target import Target
+from chaoskit.model.verdict import Verdict
+from chaoskit.safety import claims
+from chaoskit.safety.blast import choose
+from chaoskit.undo import Live, side_by_side, undo
+
+if TYPE_CHECKING:
+    from chaoskit.engine.session import Session
+
+UNDO_SECONDS = 20.0
+"""What the guardian grants an undo, beyond the fault's own patience, before it takes over."""
+
+OUTCOME_EVERY = 0.05
+"""Seconds between two questions to a fault that others answer."""
+
+
+class NotInjected(Exception):
+    """A step could not be carried out as the file says; the method ends here."""
+
+
+class Steps:
+    """Carries out a method for one session, and knows every cell that may still hold ours."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._secrets = session.experiment.secrets()
+        self._lives: list[Live] = []
+        self._hurt: dict[str, int] = {}
+        self._guard = threading.Lock()
+
+    def run(self, method: Sequence[Step]) -> None:
+        """The steps in order, until one cannot be carried out or the run aborts."""
+        cancel = self.session.abort.cancel
+        for number, step in enumerate(method, 1):
+            if cancel.is_set or not self._guarded_step(str(number), step):
+                return
+
+    def stuck(self) -> list[Cell]:
+        return [live.cell for live in self._lives if not live.cell.over]
+
+    def undo_rest(self) -> None:
+        """What outlives its step: the undo of actions, newest first, one after the other."""
+        for live in reversed(self._lives):
+            if not live.cell.over and not live.cell.why:
+                self.session.guard.expect(live.fault.patience + UNDO_SECONDS)
+                undo([live], self.session.journal)
+
+    def _guarded_step(self, number: str, step: Step) -> bool:
+        """One step, whatever it does; whether the method may go on."""
+        session = self.session
+        try:
+            self._step(number, step)
+        except Interrupted:
+            return False
+        except NotInjected as error:
+            session.say("problem", f"step {number}: {error}", step=number, told=str(error))
+            session.findings.add(Verdict.INCONCLUSIVE, f"step {number}: {error}")
+            return False
+        except Refused as error:
+            # Nothing was ever injected: then the whole run was refused.
+            verdict = Verdict.INCONCLUSIVE if self._lives else Verdict.REFUSED
+            session.say("problem", f"step {number}: {error}", step=number, told=str(error))
+            session.findings.add(verdict, f"step {number}: {error}")
+            return False
+        except Exception as error:
+            session.failed(error)
+            return False
+        return True
+
+    def _step(self, number: str, step: Step) -> None:
+        match step:
+            case Parallel():
+                self._parallel(number, step)
+            case WaitAction():
+                self._begin(number, step, "wait", step.seconds, ())
+                if self.session.abort.cancel.wait(step.seconds):
+                    raise Interrupted("the run is aborting")
+            case RunAction() | HttpAction():
+                self._action(number, step)
+            case FaultStep():
+                self._fault(number, step)
+
+    def _parallel(self, number: str, step: Parallel) -> None:
+        results: list[bool] = []
+
+        def branch(index: int) -> None:
+            results.append(self._guarded_step(f"{number}.{index}", step.steps[index - 1]))
+
+        threads = [
+            threading.Thread(target=branch, args=(index,), name=f"step {number}.{index}")
+            for index in range(1, len(step.steps) + 1)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if not all(results):
+            raise Interrupted("a branch could not go on")  # It has said why.
+
+    def _action(self, number: str, step: RunAction | HttpAction) -> None:
+        from chaoskit.faults.action import ActionFailed, action_for
+        from chaoskit.targets.action import ActionTarget
+
+        target = ActionTarget(self.session.binding(number))
+        self._begin(number, step, "run" if isinstance(step, RunAction) else "http", step.timeout, ())
+        try:
+            self._inject_target(number, action_for(step), target)
+        except ActionFailed as error:
+            raise NotInjected(str(error)) from error
+        self.session.say("acted", f"{step}: done", step=number)
+
+    def _fault(self, number: str, step: FaultStep) -> None:
+        session, fault = self.session, step.fault
+        session.guard.expect(session.experiment.blast_radius.max_duration + UNDO_SECONDS)
+        done: list[Target] = []
+        groups: dict[str, list[Live]] = {}
+        ended = None
+        try:
+            for pick in step.stages or (step.pick,):
+                new = self._choose(number, step, pick, done)
+                if not done:
+                    labels = tuple(target.label for target in new)
+                    self._begin(number, step, "fault", step.hold, labels)
+                self._inject(number, step, new, groups)
+                done += new
+                self._prove(number, fault, groups, "injected")
+                since = now()
+                session.say(
+                    "injected",
+                    f"{fault.name} is in and proven on {_listed(done)}",
+                    step=number,
+                    targets=[target.label for target in done],
+                    until=since - session.journal.began + step.hold,
+                )
+                self._hold(number, step, groups, since)
+            ended = now()
+            self._prove(number, fault, groups, "held")
+        finally:
+            ended = ended or now()
+            self._release(number, fault, groups, ended)
+
+    def _choose(
+        self, number: str, step: FaultStep, pick: Pick, done: Sequence[Target]
+    ) -> list[Target]:
+        """Find the targets anew, as the plan has them where they still match, and claim them."""
+        session = self.session
+        with session.state.choosing():
+            with self._guard:
+                hurt = set(self._hurt)
+            prefer = {target.key for target in done} or set(session.planned)
+            choice = choose(
+                step,
+                pick,
+                session.binding(number),
+                session.experiment.blast_radius,
+                session.seed,
+                held=claims.others(session.state, session.folder.id),
+                hurt=hurt,
+                prefer=prefer,
+            )
+            if choice.refusals:
+                raise Refused("; ".join(choice.refusals))
+            had = {target.key for target in done}
+            new = [target for target in choice.targets if target.key not in had]
+            for target in new:
+                try:
+                    why = step.fault.refuse(target)
+                except Gone:
+                    why = "it has just ended"
+                if why:
+                    raise Refused(f"{step.fault.name} on {target.label}: {why}")
+                session.claim(target)
+            with self._guard:
+                for target in new:
+                    self._hurt[target.key] = self._hurt.get(target.key, 0) + 1
+        return new
+
+    def _inject(
+        self,
+        number: str,
+        step: FaultStep,
+        targets: Sequence[Target],
+        groups: dict[str, list[Live]],
+    ) -> None:
+        """On all targets side by side, all or nothing."""
+        errors: list[BaseException] = []
+        for target in targets:
+            groups[target.key] = []
+
+        def one(target: Target) -> None:
+            try:
+                if errors:
+                    return
+                self._inject_target(number, step.fault, target, groups[target.key])
+            except BaseException as error:
+                errors.append(error)
+
+        side_by_side(list(targets), one)
+        for error in errors:
+            if isinstance(error, Interrupted | Refused):
+                raise error
+            if isinstance(error, OSError):
+                raise NotInjected(f"{step.fault.name} could not be injected: {error}") from error
+            raise error
+        if not any(groups.values()):
+            if not any(target_was_there(target) for target in targets):
+                raise NotInjected(f"{_listed(targets)} ended before it could be hurt")
+            raise Refused(f"{_listed(targets)} is already as {step.fault.name} would make it")
+
+    def _inject_target(
+        self, number: str, fault: Fault[Any], target: Target, lives: list[Live] | None = None
+    ) -> None:
+        """Every change of one target: in the journal and on the disk first, then in the world."""
+        journal, cancel = self.session.journal, self.session.abort.cancel
+        params = freeze(fault, self._secrets)
+        ref = {"kind": target.kind, "ref": target.ref(), "label": target.label}
+        for change in fault.changes(target):
+            cancel.check()
+            if change.was == change.put:
+                continue  # It is so already: not ours to make, and not ours to unmake.
+            with self._guard:
+                cell = Cell(
+                    len(self._lives) + 1, number, fault.name, params, ref, change
+                )
+                live = Live(cell, fault, target)
+                self._lives.append(live)
+                if lives is not None:
+                    lives.append(live)
+            try:
+                journal.append(
+                    "change",
+                    cell=cell.number,
+                    step=number,
+                    fault=fault.name,
+                    params=params,
+                    target=ref,
+                    key=change.key,
+                    was=change.was,
+                    put=change.put,
+                )
+            except BaseException:
+                cell.over = "never made"
+                raise
+            try:
+                fault.make(target, change)
+            except Gone:
+                continue
+            cell.made = True
+            journal.note("made", cell=cell.number)
+            if journal.trouble:
+                self.session.abort.pull("disk", journal.trouble)
+
+    def _prove(
+        self, number: str, fault: Fault[Any], groups: dict[str, list[Live]], when: str
+    ) -> None:
+        """Is the effect really there, on every target? If not, the step was not what it says."""
+        missing: dict[str, Target] = {}
+        patience = fault.patience if when == "injected" else 0.0
+        for pause in backoff(patience):
+            if self.session.abort.cancel.wait(pause):
+                raise Interrupted("the run is aborting")
+            missing = {
+                key: lives[0].target
+                for key, lives in groups.items()
+                if lives and not _took(fault, lives)
+            }
+            if not missing:
+                break
+        self.session.journal.note("proof", step=number, when=when, ok=not missing)
+        if missing:
+            whom = _listed(list(missing.values()))
+            if when == "injected":
+                raise NotInjected(f"{fault.name} did not take on {whom}: its effect is not there")
+            raise NotInjected(f"{fault.name} on {whom} ended before its time")
+
+    def _hold(
+        self, number: str, step: FaultStep, groups: dict[str, list[Live]], since: float
+    ) -> None:
+        """Hold, ask the faults that others answer, and let every gate see it at least once."""
+        session, fault = self.session, step.fault
+        cancel = session.abort.cancel
+        answers = type(fault).outcome is not Fault.outcome
+        open_groups = dict(groups) if answers else {}
+        end = since + step.hold
+        session.guard.expect(step.hold + fault.patience + UNDO_SECONDS)
+        while (left := end - now()) > 0:
+            if cancel.wait(min(left, OUTCOME_EVERY) if open_groups else left):
+                raise Interrupted("the run is aborting")
+            for key, lives in list(open_groups.items()):
+                changes = [live.cell.change for live in lives]
+                if outcome := fault.outcome(lives[0].target, changes, now() - since):
+                    del open_groups[key]
+                    self._outcome(number, lives[0].target, outcome.text, outcome.held)
+        for lives in open_groups.values():
+            changes = [live.cell.change for live in lives]
+            if last := fault.no_outcome(lives[0].target, changes, now() - since):
+                self._outcome(number, lives[0].target, last.text, last.held)
+        session.watch.seen_since(since, cancel)
+        if cancel.is_set:
+            raise Interrupted("the run is aborting")
+        for check in session.watch.unseen(since):
+            session.findings.add(
+                Verdict.INCONCLUSIVE, f"step {number}: the gate on {check} was never evaluated"
+            )
+
+    def _outcome(self, number: str, target: Target, text: str, held: bool | None) -> None:
+        told = f"{target.label}: {text}"
+        self.session.say("outcome", told, step=number, told=told, held=held)
+        if held is False:
+            self.session.findings.add(Verdict.DEVIATED, f"step {number}: {told}")
+
+    def _release(
+        self, number: str, fault: Fault[Any], groups: dict[str, list[Live]], ended: float
+    ) -> None:
+        session = self.session
+        session.guard.expect(fault.patience + fault.settle + UNDO_SECONDS)
+        lives = [live for group in groups.values() for live in group]
+        stuck = undo(lives, session.journal)
+        took = now() - ended
+        with self._guard:
+            for key in groups:
+                # A victim of a one-way fault stays hurt: it counts until the run is over.
+                if fault.way_back() is not None:
+                    self._hurt[key] -= 1
+                    if not self._hurt[key]:
+                        del self._hurt[key]
+        session.guard.expect(session.experiment.blast_radius.max_duration + UNDO_SECONDS)
+        if lives:
+            back = fault.way_back()
+            told = (
+                f"{len(stuck)} of {len(lives)} changes are stuck"
+                if stuck
+                else f"{fault.name} undone and verified gone in {took * 1000:.0f} ms"
+                if back
+                else f"{fault.name} is one way: nothing to undo"
+            )
+            session.say("released", f"step {number}: {told}", step=number, took=round(took, 4))
+
+    def _begin(
+        self, number: str, step: Step, what: str, hold: float, targets: Sequence[str]
+    ) -> None:
+        shown = f" on {', '.join(targets)}" if targets else ""
+        self.session.say(
+            "step",
+            f"step {number}: {step.fault.name + shown if isinstance(step, FaultStep) else step}",
+            step=number,
+            title=str(step),
+            what=what,
+            hold=hold,
+            targets=list(targets),
+        )
+
+
+def _took(fault: Fault[Any], lives: Sequence[Live]) -> bool:
+    try:
+        return fault.took(lives[0].target, [live.cell.change for live in lives])
+    except Gone:
+        return False
+
+
+def target_was_there(target: Target) -> bool:
+    """Whether the target still exists, as far as its own key tells."""
+    tree = getattr(target, "tree", None)
+    return bool(tree()) if callable(tree) else True
+
+
+def _listed(targets: Sequence[Target]) -> str:
+    labels = [target.label for target in targets]
+    return ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
+
+

@@ -1,0 +1,228 @@
+"""The plan: the exact targets, undo and privileges of a run, before anything happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+from chaoskit.errors import Gone, Refused
+from chaoskit.journal import State
+from chaoskit.model.binding import Binding
+from chaoskit.model.experiment import (
+    BlastRadius,
+    Experiment,
+    FaultStep,
+    HttpAction,
+    Parallel,
+    RunAction,
+    Step,
+    WaitAction,
+)
+from chaoskit.model.result import Plan, PlannedStep, PlannedTarget
+from chaoskit.model.target import Target
+from chaoskit.model.units import show_duration
+from chaoskit.safety import claims, halt
+from chaoskit.safety.blast import Choice, choose
+
+MOST_CELLS = 500
+"""How many changes a plan lists for one target."""
+
+
+def numbered(method: Sequence[Step]) -> Iterator[tuple[str, Step]]:
+    """Every step with its number: `1`, `2`, and `2.1` within a parallel."""
+    for index, step in enumerate(method, 1):
+        yield str(index), step
+        if isinstance(step, Parallel):
+            for inner, part in enumerate(step.steps, 1):
+                yield f"{index}.{inner}", part
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A plan with the targets themselves, for a run that goes on from it."""
+
+    plan: Plan
+    targets: tuple[Target, ...]
+
+
+def make_plan(experiment: Experiment, state: State, seed: int | None = None) -> Plan:
+    """What a run would do now. Changes nothing. seed: what `pick` chooses by; new when None.
+
+    Raises StateError when the state folder cannot be read.
+    """
+    if seed is None:
+        seed = int.from_bytes(os.urandom(4), "big")
+    return choose_all(experiment, state, seed, own="").plan
+
+
+def choose_all(experiment: Experiment, state: State, seed: int, own: str) -> Chosen:
+    """The plan of run `own` and its targets. The caller holds `state.choosing()` to claim them."""
+    planner = _Planner(experiment, state, seed, own)
+    if now_halted := halt.current(state):
+        planner.refusals.append(f"{now_halted}; `chaoskit release` lets runs start again")
+    for number, step in numbered(experiment.method):
+        planner.add(number, step)
+    return planner.chosen()
+
+
+class _Planner:
+    def __init__(self, experiment: Experiment, state: State, seed: int, own: str) -> None:
+        self.experiment = experiment
+        self.state = state
+        self.seed = seed
+        self.own = own
+        self.held = claims.others(state, own)
+        self.steps: list[PlannedStep] = []
+        self.targets: dict[str, Target] = {}
+        self.refusals: list[str] = []
+        self.gone_for_good: set[str] = set()
+        self.hurt_now: set[str] = set()
+        self.within = ""
+
+    def add(self, number: str, step: Step) -> None:
+        parallel = number.partition(".")[0] if "." in number else ""
+        if not parallel or parallel != self.within:
+            self.hurt_now = set(self.gone_for_good)
+            self.within = parallel
+        match step:
+            case FaultStep():
+                self._fault(number, step)
+            case RunAction() | HttpAction():
+                undo = f"`{_words(step.undo)}`" if step.undo else "none: it is one way"
+                kind = "run" if isinstance(step, RunAction) else "http"
+                self.steps.append(PlannedStep(number, str(step), kind, step.timeout, undo=undo))
+            case WaitAction():
+                self.steps.append(PlannedStep(number, str(step), "wait", step.seconds))
+            case Parallel():
+                pass
+
+    def _fault(self, number: str, step: FaultStep) -> None:
+        fault = step.fault
+        binding = Binding(run=self.own or "plan", step=number, folder=self.state.path)
+        most = step.stages[-1] if step.stages else step.pick
+        try:
+            choice = choose(
+                step,
+                most,
+                binding,
+                self.experiment.blast_radius,
+                self.seed,
+                held=self.held,
+                hurt=self.hurt_now,
+                prefer=self.targets,
+            )
+        except Refused as error:
+            choice = Choice(0, (), (str(error),))
+        self.refusals += [f"step {number}: {refusal}" for refusal in choice.refusals]
+        privileges: dict[str, None] = {}
+        for target in choice.targets:
+            self.targets.setdefault(target.key, target)
+            self.hurt_now.add(target.key)
+            if fault.way_back() is None:
+                self.gone_for_good.add(target.key)
+            privileges.update(dict.fromkeys(fault.privileges(target)))
+            try:
+                if why := fault.refuse(target):
+                    self.refusals.append(f"step {number}: {fault.name} on {target.label}: {why}")
+            except Gone:
+                self.refusals.append(f"step {number}: {target.label} has just ended")
+        stages = max(1, len(step.stages))
+        self.steps.append(
+            PlannedStep(
+                number=number,
+                text=str(step),
+                kind="fault",
+                hold=step.hold * stages,
+                matched=choice.matched,
+                pick=" then ".join(str(p) for p in step.stages) or str(step.pick),
+                targets=tuple(
+                    PlannedTarget(t.kind, t.key, t.label, planned_cells(step, t))
+                    for t in choice.targets
+                ),
+                undo=fault.way_back() or "none: it is one way",
+                ends=fault.ends.value,
+                privileges=tuple(privileges),
+                passed_over=choice.passed_over,
+            )
+        )
+
+    def chosen(self) -> Chosen:
+        experiment, limits = self.experiment, self.experiment.blast_radius
+        seconds = method_seconds(experiment.method)
+        targets = sorted(self.targets)
+        return Chosen(
+            Plan(
+                title=experiment.title,
+                file=str(experiment.file),
+                seed=self.seed,
+                hash=_hash(experiment, targets),
+                steps=tuple(self.steps),
+                refusals=tuple(dict.fromkeys(self.refusals)),
+                checks=tuple(check.name for check in experiment.steady_state),
+                gates=tuple(
+                    f"{gate.check}: read every {show_duration(gate.every)}, aborts at "
+                    f"{gate.consecutive} failure{'s in a row' if gate.consecutive > 1 else ''}"
+                    for gate in experiment.gate_specs()
+                ),
+                limits=tuple(limit_texts(limits)),
+                max_duration=limits.max_duration,
+                seconds=seconds,
+            ),
+            tuple(self.targets.values()),
+        )
+
+
+def planned_cells(step: FaultStep, target: Target) -> tuple[str, ...]:
+    """The keys of the cells that would be changed: a run that never makes."""
+    try:
+        changes = step.fault.changes(target)
+        return tuple(dict.fromkeys(change.key for change in islice(changes, MOST_CELLS)))
+    except Gone:
+        return ()
+
+
+def method_seconds(method: Sequence[Step]) -> float:
+    """How long the holds, waits and time-outs of a method are together, in seconds."""
+    return sum(_seconds(step) for step in method)
+
+
+def _seconds(step: Step) -> float:
+    match step:
+        case FaultStep():
+            return step.hold * max(1, len(step.stages))
+        case WaitAction():
+            return step.seconds
+        case Parallel():
+            return max((_seconds(part) for part in step.steps), default=0.0)
+    return 0.0
+
+
+def limit_texts(limits: BlastRadius) -> Iterator[str]:
+    """The blast radius, a limit at a time, for people."""
+    if limits.max_targets is not None:
+        yield f"at most {limits.max_targets} targets at once"
+    if limits.max_percent is not None:
+        yield f"at most {limits.max_percent * 100:g}% of what matches"
+    if limits.min_healthy is not None:
+        yield f"at least {limits.min_healthy} left healthy"
+    yield f"at most {show_duration(limits.max_duration)} in all"
+    for user in limits.allow_users:
+        yield f"processes of user {user} allowed"
+
+
+def _hash(experiment: Experiment, targets: Collection[str]) -> str:
+    whole = {
+        "document": experiment.document,
+        "limits": asdict(experiment.blast_radius),
+        "targets": sorted(targets),
+    }
+    text = json.dumps(whole, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _words(undo: object) -> str:
+    return " ".join(undo) if isinstance(undo, tuple) else str(undo)

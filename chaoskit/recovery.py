@@ -1,0 +1,212 @@
+"""Undoing a run whose runner is dead: what the guardian does at once, and `recover` later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaoskit.clock import now
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.journal import Cell, Journal, RunFolder, State, cells
+from chaoskit.model.redact import Redactor
+from chaoskit.model.result import Result
+from chaoskit.model.verdict import Verdict
+from chaoskit.undo import Live, revive_all, undo
+
+COMMAND_VARIABLE = "CHAOSKIT_COMMAND"
+"""In the environment of every command that a run starts: its mark, so that it can be found."""
+
+
+def put_back(
+    folder: RunFolder,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    by: str,
+    reason: str,
+    environment: Mapping[str, str],
+    accept: Collection[int] = (),
+    force: Collection[int] = (),
+    who: str = "",
+) -> list[Cell]:
+    """Undo what a dead run left, from its journal alone; the caller holds the run's lock.
+
+    by: `guardian` or `recover`. reason: what happened to the runner. accept: cells whose value
+    is taken as the new truth; force: cells that get their old value whatever they hold now.
+    Returns the cells that are stuck.
+    """
+    head = next((r for r in records if r["kind"] == "run"), {})
+    secret = {name: environment[name] for name in head.get("secrets", []) if name in environment}
+    journal = Journal(folder.path, Redactor(secret), folder.state.file_mode)
+    journal.began = _began(head)
+    try:
+        journal.note("recovery", by=by, who=who, text=f"{by}: {reason}")
+        every = cells(records)
+        known = {cell.number for cell in every if not cell.over}
+        if wrong := sorted((set(accept) | set(force)) - known):
+            raise ChaoskitError(f"run {folder.id} has no open cell {wrong[0]}")
+        _end_commands(folder.id, every)
+        for cell in every:
+            if cell.number in accept:
+                cell.over = "accepted"
+                journal.note("undone", cell=cell.number, how="accepted", who=who)
+        lives = revive_all(every, folder, environment, journal)
+        for live in lives:
+            if live.cell.number in force:
+                _overwrite(live, journal, who)
+        undo(lives, journal)
+        stuck = [cell for cell in every if not cell.over]
+        if stuck:
+            ruling, told = Verdict.STUCK, f"{reason}; {len(stuck)} cells could not be undone"
+        else:
+            ruling, told = Verdict.ABORTED, f"{reason}; {_whom(by)} put everything back"
+        if stuck or not any(r["kind"] == "verdict" for r in records if r is not head):
+            journal.note("verdict", verdict=ruling.value, reason=told, learnt=[])
+        elif any(r["kind"] == "verdict" and r["verdict"] == "stuck" for r in records):
+            journal.note("verdict", verdict="aborted", reason=told, learnt=[])
+        journal.note("end", by=by, clean=not stuck, text=told)
+        journal.sync()
+        if not stuck:
+            folder.settled()
+        return stuck
+    finally:
+        journal.close()
+
+
+def _whom(by: str) -> str:
+    return "the guardian" if by == "guardian" else "`chaoskit recover`"
+
+
+def _began(head: Mapping[str, Any]) -> float:
+    """When the run began on this boot's monotonic clock, so that `t` goes on counting."""
+    from chaoskit.procfs import boot_id
+
+    if head.get("boot") == boot_id():
+        return float(head["mono"])
+    return now() - max(0.0, time.time() - float(head.get("wall", time.time())))
+
+
+def _overwrite(live: Live, journal: Journal, who: str) -> None:
+    journal.note("forced", cell=live.cell.number, who=who)
+    try:
+        live.fault.overwrite(live.target, live.cell.change)
+    except Gone:
+        pass
+    except Exception as error:
+        live.cell.why = f"forcing it failed: {error}"
+
+
+def _end_commands(run: str, every: Iterable[Cell]) -> None:
+    """End what the dead runner's probes and unfinished actions left running.
+
+    An action that had finished may have started a service on purpose: that is not touched.
+    """
+    from chaoskit.procfs import with_environment
+
+    unfinished = [f"chaoskit-{run}-{c.step}" for c in every if not c.made and not c.over]
+    for mark in [f"chaoskit-{run}-probe", *unfinished]:
+        for process in with_environment(f"{COMMAND_VARIABLE}={mark}".encode()):
+            with contextlib.suppress(Gone, PermissionError):
+                process.signal(signal.SIGKILL)
+
+
+def recover(
+    folder: RunFolder,
+    *,
+    accept: Collection[int] = (),
+    force: Collection[int] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Result:
+    """Undo what a run left behind whose runner and guardian are gone.
+
+    variables: the values of the run's variables, where undoing needs them; the environment is
+    looked at too. Raises ChaoskitError when the run is still going on, when a cell is unknown, or
+    when the run is another user's and this one may not undo it; StateError.
+    """
+    from chaoskit.safety.halt import who
+
+    if not os.access(folder.path, os.R_OK | os.W_OK | os.X_OK):
+        raise ChaoskitError(_not_yours(folder))
+    lock = folder.lock()
+    if not lock.take(1.0):
+        raise ChaoskitError(f"run {folder.id} is still going on: its runner or guardian has it")
+    try:
+        records = folder.records()
+        head = next((r for r in records if r["kind"] == "run"), {})
+        if os.getuid() not in (0, head.get("uid", os.getuid())):
+            raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
+        if folder.clean():
+            return folder.result()
+        environment = {
+            name: value
+            for name in head.get("variables", [])
+            if (value := (variables or {}).get(name, os.environ.get(name))) is not None
+        }
+        put_back(
+            folder,
+            records,
+            by="recover",
+            reason="the run died before it could undo",
+            environment=environment,
+            accept=accept,
+            force=force,
+            who=who(),
+        )
+    finally:
+        lock.drop()
+    return folder.result()
+
+
+def _not_yours(folder: RunFolder, who: str = "") -> str:
+    import pwd
+
+    try:
+        owner = who or pwd.getpwuid(folder.path.stat().st_uid).pw_name
+    except (KeyError, OSError):
+        owner = who or "another user"
+    return f"run {folder.id} is {owner}'s: it can be undone by them or by root"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something in the world that carries a run's mark, whatever any journal says.
+
+    run: the run id in its mark. end: removes it.
+    """
+
+    run: str
+    kind: str
+    text: str
+    end: Callable[[], None]
+
+
+def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
+    """Find what marks of ours are left on this machine without any journal: helper processes, and
+    filler files in `folders`. What belongs to a run that is going on is left out.
+    """
+    from chaoskit.targets.burdens import leftover_helpers
+    from chaoskit.targets.files import leftover_fillers
+
+    busy = {folder.id for folder in state.unsettled() if folder.in_use()}
+    found = [
+        Leftover(_run_of(mark), "process", f"helper process {process.pid} ({mark})",
+                 lambda p=process: p.signal(signal.SIGKILL))  # type: ignore[misc]
+        for mark, process in leftover_helpers()
+    ]
+    found += [
+        Leftover(_run_of(path.name.lstrip(".")), "file", f"filler file {path}", path.unlink)
+        for path in leftover_fillers(folders)
+    ]
+    return [left for left in found if left.run not in busy]
+
+
+def _run_of(mark: str) -> str:
+    """`20261123-053812-3f9a1c` of `chaoskit-20261123-053812-3f9a1c-2.1-812-1`."""
+    return "-".join(mark.split("-")[1:4])
+
+

@@ -1,0 +1,57 @@
+"""What an action acts on: nothing that chaoskit can see, so only its own marker says it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaoskit.model.binding import Binding
+from chaoskit.model.target import Claim, Selector, Target
+from chaoskit.model.units import Json
+
+
+class ActionTarget(Target):
+    """The place of one action in one run; its marker lies in the run's folder."""
+
+    kind = "action"
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+
+    @property
+    def key(self) -> str:
+        return f"action:{self.binding.mark}"
+
+    @property
+    def label(self) -> str:
+        return f"step {self.binding.step}"
+
+    @property
+    def marker(self) -> Path:
+        return self.binding.folder / f"action-{self.binding.step}"
+
+    def claim(self) -> Claim:
+        return Claim(frozenset({self.key}))
+
+    def protected(self, allowed_users: Sequence[str]) -> str | None:
+        return None
+
+    def ref(self) -> Json:
+        return {}
+
+    @classmethod
+    def restore(cls, ref: Json, binding: Binding) -> ActionTarget:
+        return cls(binding)
+
+
+class ActionSelector(Selector):
+    """Only so that the journal's actions are made again like everything else."""
+
+    kind = "action"
+    target = ActionTarget
+
+    def find(self, binding: Binding) -> list[Target]:
+        return [ActionTarget(binding)]
+
+    def describe(self) -> str:
+        return "action"

@@ -1,0 +1,201 @@
+"""The one undo: the same code in the runner, in the guardian and in `chaoskit recover`.
+
+Newest change first, by what the cell holds now: ours is unmade, and looked at until it is as it
+was; what is as it was already is done; what is gone has nothing to undo; what is somebody else's
+is left alone, told, and stuck for that cell only. Undoing twice is looking twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaoskit import registry
+from chaoskit.clock import backoff, now
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.journal import Cell, Journal, RunFolder
+from chaoskit.model.binding import Binding
+from chaoskit.model.fault import Fault, Found
+from chaoskit.model.params import thaw
+from chaoskit.model.target import Target
+
+POOL = 16
+"""How many targets are worked on at once."""
+
+
+@dataclass(slots=True)
+class Live:
+    """A cell together with the fault and the target that it takes to look at it."""
+
+    cell: Cell
+    fault: Fault[Any]
+    target: Target
+
+    def found(self) -> tuple[Found, object]:
+        """Whose value the cell holds, and the value. Raises what looking raises, but Gone."""
+        try:
+            value = self.fault.look(self.target, self.cell.change)
+        except Gone:
+            return Found.GONE, None
+        return self.fault.found(value, self.cell.change), value
+
+
+def revive(cell: Cell, folder: RunFolder, environment: Mapping[str, str]) -> Live:
+    """The cell's fault and target, made again from the journal alone.
+
+    environment: the run's variables; a secret that the journal names and this lacks raises
+    ChaoskitError saying which.
+    """
+    binding = Binding(run=folder.id, step=cell.step, folder=folder.path, environment=environment)
+    fault = thaw(registry.fault(cell.fault), _with_secrets(cell.params, environment))
+    target = registry.selector(cell.target["kind"]).target.restore(cell.target["ref"], binding)
+    return Live(cell, fault, target)
+
+
+def _with_secrets(value: Any, environment: Mapping[str, str]) -> Any:
+    """The journal keeps `{"secret": "text with ${NAME}"}` for a text that holds a secret."""
+    if isinstance(value, Mapping):
+        if set(value) == {"secret", "names"}:
+            text = str(value["secret"])
+            for name in value["names"]:
+                if name not in environment:
+                    raise ChaoskitError(
+                        f"undoing this needs the variable {name} again: --var {name}=..."
+                    )
+                text = text.replace(f"${{{name}}}", environment[name])
+            return text
+        return {key: _with_secrets(item, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_secrets(item, environment) for item in value]
+    return value
+
+
+def undo(lives: Sequence[Live], journal: Journal) -> list[Cell]:
+    """Undo these cells, newest first within each target, targets side by side.
+
+    Returns the cells that are stuck. Never raises for what a cell or the disk does.
+    """
+    by_target: dict[str, list[Live]] = {}
+    for live in reversed(lives):
+        if not live.cell.over:
+            by_target.setdefault(live.target.key, []).append(live)
+    side_by_side(list(by_target.values()), lambda group: _undo_group(group, journal))
+    journal.sync()
+    return [live.cell for live in lives if not live.cell.over]
+
+
+def _undo_group(group: Sequence[Live], journal: Journal) -> None:
+    """One target's cells: all are unmade, newest first, and then watched until they are back."""
+    waiting = {live.cell.number: _Return(live, journal) for live in group}
+    patience = max(live.fault.patience + live.fault.settle for live in group)
+    for pause in backoff(patience):
+        if pause:
+            time.sleep(pause)
+        for number in list(waiting):
+            if waiting[number].step():
+                del waiting[number]
+        if not waiting:
+            return
+    for last in waiting.values():
+        last.give_up()
+
+
+class _Return:
+    """One cell's way back, looked at again and again."""
+
+    def __init__(self, live: Live, journal: Journal) -> None:
+        self.live = live
+        self.journal = journal
+        self.began = now()
+        self.unmade = False
+        self.trouble = ""
+        self.value: object = None
+
+    def step(self) -> bool:
+        """One look, and what follows from it; whether the cell is over."""
+        live, change = self.live, self.live.cell.change
+        if live.fault.way_back() is None:
+            return self._over("one way")
+        try:
+            found, self.value = live.found()
+            if found is Found.OURS and not self.unmade:
+                self.journal.note("unmake", cell=live.cell.number)
+                live.fault.unmake(live.target, change)
+                self.unmade = True
+                found, self.value = live.found()
+            self.trouble = ""
+        except Gone:
+            return self._over("gone")
+        except Exception as error:  # Whatever a fault raises, the other cells must come back.
+            self.trouble = f"{type(error).__name__}: {error}".removeprefix("ChaoskitError: ")
+            return False
+        if found is Found.GONE:
+            return self._over("gone")
+        if found is not Found.WAS:
+            return False
+        if not (live.cell.made or self.unmade) and now() - self.began < live.fault.settle:
+            return False  # A request that its dead sender left in flight may still land.
+        return self._over("undone" if self.unmade else "was")
+
+    def _over(self, how: str) -> bool:
+        self.live.cell.over = how
+        self.journal.note("undone", cell=self.live.cell.number, how=how)
+        return True
+
+    def give_up(self) -> None:
+        cell = self.live.cell
+        cell.found = self.value  # type: ignore[assignment]
+        cell.why = self.trouble or (
+            f"it was {cell.change.was!r}, chaoskit put {cell.change.put!r}, "
+            f"and now it is {self.value!r}"
+            + ("" if self.unmade else ": somebody else changed it, so it was left alone")
+        )
+        self.journal.note("stuck", cell=cell.number, found=cell.found, why=cell.why)
+
+
+def side_by_side(items: Sequence[Any], work: Callable[[Any], None]) -> None:
+    """Do the work for every item, several at once; an only item is done right here."""
+    if len(items) <= 1:
+        for item in items:
+            work(item)
+        return
+    queue = iter(items)
+    guard = threading.Lock()
+
+    def worker() -> None:
+        while True:
+            with guard:
+                item = next(queue, _NOTHING)
+            if item is _NOTHING:
+                return
+            work(item)
+
+    threads = [
+        threading.Thread(target=worker, name=f"pool-{n}") for n in range(min(POOL, len(items)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+_NOTHING = object()
+
+
+def revive_all(
+    cells: Iterable[Cell], folder: RunFolder, environment: Mapping[str, str], journal: Journal
+) -> list[Live]:
+    """Every cell that is not over, made again; one that cannot be is stuck and says why."""
+    lives = []
+    for cell in cells:
+        if cell.over:
+            continue
+        try:
+            lives.append(revive(cell, folder, environment))
+        except Exception as error:  # A plug-in that is gone must not keep the others in.
+            cell.why = str(error) or type(error).__name__
+            journal.note("stuck", cell=cell.number, found=None, why=cell.why)
+    return lives
