@@ -55,6 +55,13 @@ class HasProcesses(Protocol):
 class HasRole(HasProcesses, Protocol):
     """Fills a role that others may take over: what matches the selector that found it."""
 
+    @property
+    def has_role(self) -> bool:
+        """Whether a successor could be told: a process named by its pid has none."""
+
+    def describe(self, process: Proc) -> str:
+        """A process for people, on one line."""
+
     def peers(self) -> list[Proc]:
         """All that match the role now (protected ones left out)."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaoskit.clock import now
@@ -39,10 +39,18 @@ class Guard:
         self._beaten = 0.0
         self._writing = threading.Lock()
 
-    def start(self, folder: Path, run: str, environment: Mapping[str, str]) -> None:
+    def start(
+        self,
+        folder: Path,
+        run: str,
+        environment: Mapping[str, str],
+        faults: Sequence[str],
+        targets: Sequence[str],
+    ) -> None:
         """Start the guardian of that run. Raises StateError when it cannot be started.
 
         environment: the run's variables, secrets among them; they go through the pipe only.
+        faults, targets: what it must have loaded to undo this run, even when the disk is gone.
         """
         _reap()
         orders_in, self._orders = os.pipe()
@@ -78,6 +86,8 @@ class Guard:
             "state": str(folder.parent.parent),
             "runner": os.getpid(),
             "environment": dict(environment),
+            "faults": list(faults),
+            "targets": list(targets),
         }
         self._send("start " + json.dumps(header))
 

@@ -103,20 +103,25 @@ def watch() -> tuple[Watch, str]:
             if state.header and not ready:
                 ready = True
                 os.write(1, b"r")
-                preload()
+                preload(state.header)
                 last = state.beaten = time.monotonic()
         elif state.header and (why := state.verdict(int(str(state.header["runner"])))):
             return state, why
 
 
-def preload() -> None:
-    """Everything that an undo needs, in memory: the disk may be full or gone by then."""
+def preload(header: dict[str, object]) -> None:
+    """Everything that this run's undo needs, in memory: the disk may be full or gone by then.
+
+    What does not load ends the guardian, and that ends the run.
+    """
     from chaoskit import recovery, registry
 
-    for name in ("pause", "kill", "cpu", "disk-fill", "memory", "disk-load", "open-files"):
+    faults, targets = header["faults"], header["targets"]
+    assert recovery and isinstance(faults, list) and isinstance(targets, list)
+    for name in faults:
         registry.fault(name)
-    registry.selector("process")
-    assert recovery
+    for kind in targets:
+        registry.selector(kind)
 
 
 def main() -> None:

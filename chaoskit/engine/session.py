@@ -15,7 +15,7 @@ from chaoskit.engine.abort import Abort
 from chaoskit.engine.ears import Ears
 from chaoskit.engine.findings import Findings, learnt
 from chaoskit.engine.guard import Guard
-from chaoskit.engine.steps import Steps
+from chaoskit.engine.steps import UNDO_SECONDS, Steps
 from chaoskit.engine.watch import Watch
 from chaoskit.errors import ChaoskitError, Refused, StateError
 from chaoskit.journal import Journal, State
@@ -30,6 +30,9 @@ from chaoskit.procfs import boot_id
 from chaoskit.recovery import COMMAND_VARIABLE
 from chaoskit.safety import halt
 from chaoskit.version import __version__
+
+ACTIONS = frozenset({"run", "http-request"})
+"""The names under which the registry keeps the actions: they are undone as faults are."""
 
 
 class Session:
@@ -49,7 +52,7 @@ class Session:
         self.seed = seed if seed is not None else int.from_bytes(os.urandom(4), "big")
         self.why = reason
         self.redactor = Redactor(experiment.secrets())
-        self.abort = Abort()
+        self.abort = Abort(self._aborting)
         self.findings = Findings()
         self.guard = Guard()
         self._observer = observer
@@ -99,7 +102,13 @@ class Session:
         )
         self.steps = Steps(self)
         # Started first, so that it wakes up while the steady state is read.
-        self.guard.start(self.folder.path, self.folder.id, environment)
+        self.guard.start(
+            self.folder.path,
+            self.folder.id,
+            environment,
+            faults=sorted({step.fault.name for step in experiment.fault_steps()} | ACTIONS),
+            targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
+        )
         ears = Ears(
             self.abort,
             self.guard,
@@ -142,8 +151,6 @@ class Session:
 
     def _undo_and_verify(self) -> None:
         self.phase("undo", "")
-        if self.abort.by:
-            self.say("abort", f"aborting: {self.abort.reason}", by=self.abort.by)
         self.steps.undo_rest()
         if not self._ran:
             return
@@ -155,6 +162,8 @@ class Session:
         if self.abort.hurry.is_set:
             return
         self.phase("verify", "verifying that the steady state holds again")
+        longest = max((item.within for item in self.experiment.verify), default=0.0)
+        self.guard.expect(longest + UNDO_SECONDS)
         samples, cut = self.watch.verify(self.experiment.verify, self.abort.hurry)
         for sample in samples:
             if sample.sight is Sight.OK or cut:
@@ -244,6 +253,10 @@ class Session:
         }
         self.journal.note("sample", **fields)
         self.tell("sample", "", gate=gate, **fields)
+
+    def _aborting(self, by: str, reason: str) -> None:
+        self.guard.expect(UNDO_SECONDS)
+        self.say("abort", f"aborting: {reason}", by=by)
 
     def failed(self, error: Exception) -> None:
         told = str(error) if isinstance(error, ChaoskitError) else f"{type(error).__name__}: {error}"

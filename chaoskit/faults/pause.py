@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaoskit.capabilities import HasProcesses
+from chaoskit.errors import Gone
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Json
 
@@ -24,7 +26,8 @@ class Pause(Fault[HasProcesses]):
         while new := [p for p in target.tree() if p.key not in seen]:
             for process in new:
                 seen.add(process.key)
-                yield Change(process.key, process.state(), "stopped")
+                with contextlib.suppress(Gone):
+                    yield Change(process.key, process.state(), "stopped")
 
     def look(self, target: HasProcesses, change: Change) -> Json:
         return target.process(change.key).state()

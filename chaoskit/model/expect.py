@@ -32,12 +32,12 @@ class Condition:
                 return _equal(found, self.value)
             case "matches":
                 return isinstance(found, str | int | float) and bool(
-                    re.search(str(self.value), _text(found))
+                    re.search(_text(self.value), _text(found))
                 )
             case "contains":
                 if isinstance(found, list):
                     return any(_equal(item, self.value) for item in found)
-                return isinstance(found, str) and str(self.value) in found
+                return isinstance(found, str) and _text(self.value) in found
         number = _number(found)
         if number is None:
             return False
@@ -77,14 +77,13 @@ class Expectation:
 
 def _number(value: Json) -> float | None:
     """The value as a finite number; text that is one counts, as a command's output is text."""
-    if isinstance(value, str):
-        try:
-            value = float(value.strip())
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _text(value: Json) -> str:
@@ -92,10 +91,17 @@ def _text(value: Json) -> str:
 
 
 def _equal(found: Json, expected: Json) -> bool:
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_equal, found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            _equal(found[key], expected[key]) for key in expected
+        )
     if isinstance(expected, bool) or isinstance(found, bool):
         return found is expected
     if isinstance(found, str) and isinstance(expected, str):
         return found.strip() == expected.strip()
     if isinstance(expected, int | float) and not isinstance(found, list | dict):
-        return _number(found) == float(expected)
+        number = _number(found)
+        return number is not None and number == _number(expected)
     return found == expected

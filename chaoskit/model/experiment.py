@@ -1,7 +1,12 @@
-"""An experiment as loaded: every name resolved, every quantity in its inner unit."""
+"""An experiment as loaded: every name resolved, every quantity in its inner unit.
+
+Where a class is written in the file as it stands here, its annotations and the metadata of its
+fields are what the loader and the JSON Schema go by; see `chaoskit.spec.declared`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +16,12 @@ from chaoskit.model.expect import Expectation
 from chaoskit.model.fault import Fault
 from chaoskit.model.probe import Probe
 from chaoskit.model.target import Selector
+from chaoskit.model.units import Command, Duration, Percent
 
 DEFAULT_HOLD = 10.0
 DEFAULT_MAX_DURATION = 900.0
 DEFAULT_VERIFY_WITHIN = 60.0
+DEFAULT_ACTION_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +87,25 @@ class FaultStep:
 class RunAction:
     """A command. `undo`: the command that takes it back when the run ends, however it ends."""
 
-    command: str | tuple[str, ...]
-    timeout: float
+    command: Command = field(
+        metadata={"key": "run", "doc": "A command for `sh -c`, or a list of words."}
+    )
+    timeout: Duration = field(
+        metadata={
+            "default": DEFAULT_ACTION_TIMEOUT,
+            "above": 0,
+            "doc": "How long the command, and its undo, may take.",
+        }
+    )
     where: Position
-    env: Mapping[str, str] = field(default_factory=dict)
-    undo: str | tuple[str, ...] | None = None
+    env: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={"doc": "More for the command's environment; every variable is in it anyway."},
+    )
+    undo: Command | None = field(
+        default=None,
+        metadata={"doc": "Takes it back when the run ends, however it ends; may run twice."},
+    )
 
     def __str__(self) -> str:
         shown = self.command if isinstance(self.command, str) else " ".join(self.command)
@@ -95,13 +116,28 @@ class RunAction:
 class HttpAction:
     """A request; anything but a 2xx or 3xx answer fails. `undo`: a request that takes it back."""
 
-    url: str
-    method: str
-    timeout: float
+    url: str = field(metadata={"doc": "Where to: http://... or https://..."})
+    method: str = field(metadata={"default": "GET", "doc": "GET unless said."})
+    timeout: Duration = field(
+        metadata={
+            "default": DEFAULT_ACTION_TIMEOUT,
+            "above": 0,
+            "doc": "How long the answer may take.",
+        }
+    )
     where: Position
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: str | None = None
-    undo: HttpAction | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, metadata={"doc": "By name."})
+    body: str | None = field(default=None, metadata={"doc": "Sent as it is."})
+    undo: HttpAction | None = field(default=None, metadata={"key": None})
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong with single fields, as (field, message)."""
+        found = []
+        if not re.match(r"https?://[^/?#\s]+", self.url) or re.search(r"\s", self.url):
+            found.append(("url", "expected a URL such as http://127.0.0.1:8080/path"))
+        if not re.fullmatch(r"[A-Z]+", self.method):
+            found.append(("method", "expected a method such as GET or POST"))
+        return found
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
@@ -111,7 +147,7 @@ class HttpAction:
 class WaitAction:
     """Wait; the gates go on watching."""
 
-    seconds: float
+    seconds: Duration = field(metadata={"key": "wait", "above": 0, "doc": "How long."})
     where: Position
 
     def __str__(self) -> str:
@@ -136,9 +172,13 @@ Step: TypeAlias = FaultStep | RunAction | HttpAction | WaitAction | Parallel
 class GateSpec:
     """Which check may abort, how often it is read (seconds) and how many failures in a row do."""
 
-    check: str
-    every: float = 1.0
-    consecutive: int = 3
+    check: str = field(metadata={"doc": "The name of a steady-state check."})
+    every: Duration = field(
+        default=1.0, metadata={"above": 0, "doc": "How often the check is read."}
+    )
+    consecutive: int = field(
+        default=3, metadata={"min": 1, "doc": "How many failures in a row abort."}
+    )
     where: Position | None = None
 
 
@@ -146,11 +186,23 @@ class GateSpec:
 class BlastRadius:
     """What a run may hurt at most. None means that the file sets no such limit."""
 
-    max_targets: int | None = None
-    max_percent: float | None = None
-    min_healthy: int | None = None
-    max_duration: float = DEFAULT_MAX_DURATION
-    allow_users: tuple[str, ...] = ()
+    max_targets: int | None = field(
+        default=None, metadata={"min": 1, "doc": "How many targets may be hurt at once."}
+    )
+    max_percent: Percent | None = field(
+        default=None,
+        metadata={"above": 0, "max": 1, "doc": "What part of the matching targets may be hurt."},
+    )
+    min_healthy: int | None = field(
+        default=None, metadata={"min": 0, "doc": "How many matching targets stay unhurt."}
+    )
+    max_duration: Duration = field(
+        default=DEFAULT_MAX_DURATION,
+        metadata={"above": 0, "doc": "The hard deadline of the whole run."},
+    )
+    allow_users: tuple[str, ...] = field(
+        default=(), metadata={"doc": "Other users whose processes may be hurt."}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +212,13 @@ class Verify:
     check: the name of one check, or `steady-state` for all of them.
     """
 
-    check: str = "steady-state"
-    within: float = DEFAULT_VERIFY_WITHIN
+    check: str = field(
+        default="steady-state",
+        metadata={"doc": "The name of a check, or `steady-state` for all of them."},
+    )
+    within: Duration = field(
+        default=DEFAULT_VERIFY_WITHIN, metadata={"doc": "How long it may take to hold again."}
+    )
 
 
 @dataclass(frozen=True, slots=True)

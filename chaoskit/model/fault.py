@@ -7,7 +7,7 @@ journal, the order, the proof and the undo, once, for every fault.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Generic, TypeVar
@@ -76,7 +76,16 @@ class Fault(ABC, Generic[T]):
     """Seconds in which a request of a dead runner may still land."""
     patience: ClassVar[float] = 5.0
     """Seconds that making or unmaking may take to show."""
-    ends: ClassVar[Ends] = Ends.BY_RECOVER
+
+    @property
+    def ends(self) -> Ends:
+        """What ends it when nobody of ours is left to undo."""
+        return Ends.BY_RECOVER
+
+    examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    """Parameters as the file writes them, `${FOLDER}` for a folder: for `chaoskit faults`, and for
+    the conformance suite, which runs each of them on every kind of target that has the
+    capability. A fault is tested by being registered."""
 
     @abstractmethod
     def changes(self, target: T) -> Iterator[Change]:

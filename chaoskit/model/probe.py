@@ -43,9 +43,13 @@ class Probe(ABC):
     Every probe has a `timeout` field (a Duration): `read` returns or raises within it.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[str]
+    """The key in the file: `http`, `command`."""
     readings: ClassVar[Mapping[str, Unit]]
-    """The names that `expect` may use, and their units."""
+    """The names that `expect` may use, and their units. A name that ends in ` *` is completed in
+    the file: `json *` by `expect: {json: {"$.ok": true}}`, which is then the reading `json $.ok`.
+    A probe with such names has a field `wants: tuple[str, ...] = ()`, no key of the file, in which
+    the loader says which completed names it has to read."""
     main: ClassVar[str]
     """The reading that is meant when `expect` names none (`expect: {below: 5}`)."""
     timeout: float

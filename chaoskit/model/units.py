@@ -7,11 +7,14 @@ reads the unit from the alias, and so does the JSON Schema.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 class Unit(Enum):
@@ -28,6 +31,16 @@ class Unit(Enum):
     COMMAND = "command"
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A percentage where a quantity could stand too (`size: 64MiB` or `size: 10%`).
+
+    fraction: of 1.
+    """
+
+    fraction: float
+
+
 Duration = Annotated[float, Unit.DURATION]
 Size = Annotated[int, Unit.SIZE]
 Percent = Annotated[float, Unit.PERCENT]
@@ -36,13 +49,46 @@ Regex = Annotated[str, Unit.REGEX]
 JsonPath = Annotated[str, Unit.JSONPATH]
 Command = Annotated[str | tuple[str, ...], Unit.COMMAND]
 """A string, run by `sh -c`, or a list, run as it is. Secrets come in its environment only."""
+Amount: TypeAlias = Size | Share
+"""For a field that takes `64MiB` as well as `10%`: an int of bytes or a Share, never mixed up.
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION_PART = re.compile(_NUMBER + r"(us|ms|s|m|h|d)")
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h|d))+")
-_SIZE = re.compile(_NUMBER + r" ?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-_PERCENT = re.compile(_NUMBER + r" ?%")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+Annotate with it, or with `Share` beside any other number (`cores: float | Share`). In a union with
+another number, `Percent` is read as a Share too, because 50% and 0.5 cores are different things.
+"""
+
+WANTED: Mapping[Unit, str] = {
+    Unit.DURATION: "a duration such as 500ms, 2s or 1m30s",
+    Unit.SIZE: "a size such as 64MiB or 10MB",
+    Unit.PERCENT: "a percentage such as 50%",
+    Unit.RATE: "a rate such as 10MiB/s",
+    Unit.NUMBER: "a number",
+    Unit.TEXT: "text",
+    Unit.REGEX: "a regular expression",
+    Unit.JSONPATH: "a JSON path such as $.queue.length",
+    Unit.COMMAND: "a command, or a list of its words",
+}
+"""What an error says was expected."""
+
+ENDING: Mapping[Unit, str] = {
+    Unit.DURATION: "s",
+    Unit.SIZE: "MiB",
+    Unit.PERCENT: "%",
+    Unit.RATE: "MiB/s",
+}
+"""The ending that an error proposes to somebody who wrote a bare number."""
+
+_N = r"[0-9]+(?:\.[0-9]+)?"
+_SIZE = rf"({_N}) ?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)"
+PATTERNS: Mapping[Unit, str] = {
+    Unit.DURATION: rf"(?=[0-9])(?:({_N})d)?(?:({_N})h)?(?:({_N})m)?(?:({_N})s)?(?:({_N})ms)?"
+    rf"(?:({_N})us)?",
+    Unit.SIZE: _SIZE,
+    Unit.PERCENT: rf"({_N}) ?%",
+    Unit.RATE: _SIZE + "/s",
+}
+"""How each quantity is written, as a regular expression that the whole text matches."""
+
+_SECONDS = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)
 _BYTES = {
     "B": 1,
     "KB": 10**3,
@@ -54,34 +100,49 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_MOST = 100
+"""Characters of a quantity; more digits than that are a mistake, and would overflow."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from `500ms`, `2s`, `1m30s`. Raises ValueError, saying what was expected."""
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"expected a duration such as 500ms, 2s or 1m30s, found {text!r}")
-    return sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
+    """Seconds from `500ms`, `2s`, `1m30s`, larger units first. Raises ValueError, saying what was
+    expected."""
+    parts = _match(text, Unit.DURATION).groups()
+    return sum(
+        float(part) * seconds for part, seconds in zip(parts, _SECONDS, strict=True) if part
+    )
 
 
 def parse_size(text: str) -> int:
     """Bytes from `64MiB`, `10MB`. Raises ValueError, saying what was expected."""
-    if not (match := _SIZE.fullmatch(text)):
-        raise ValueError(f"expected a size such as 64MiB or 10MB, found {text!r}")
-    return round(float(match[1]) * _BYTES[match[2]])
+    number, unit = _match(text, Unit.SIZE).groups()
+    return round(float(number) * _BYTES[unit])
 
 
 def parse_percent(text: str) -> float:
     """A fraction from `1%`, `99.9%`. Raises ValueError, saying what was expected."""
-    if not (match := _PERCENT.fullmatch(text)):
-        raise ValueError(f"expected a percentage such as 50%, found {text!r}")
-    return float(match[1]) / 100
+    return float(_match(text, Unit.PERCENT)[1]) / 100
 
 
 def parse_rate(text: str) -> float:
     """Bytes a second from `10MiB/s`. Raises ValueError, saying what was expected."""
-    if not text.endswith("/s"):
-        raise ValueError(f"expected a rate such as 10MiB/s, found {text!r}")
-    return float(parse_size(text[:-2].rstrip()))
+    number, unit = _match(text, Unit.RATE).groups()
+    return float(round(float(number) * _BYTES[unit]))
+
+
+PARSERS: Mapping[Unit, Callable[[str], int | float]] = {
+    Unit.DURATION: parse_duration,
+    Unit.SIZE: parse_size,
+    Unit.PERCENT: parse_percent,
+    Unit.RATE: parse_rate,
+}
+
+
+def _match(text: str, unit: Unit) -> re.Match[str]:
+    found = re.fullmatch(PATTERNS[unit], text) if len(text) <= _MOST else None
+    if found is None:
+        raise ValueError(f"expected {WANTED[unit]}, found {text!r}")
+    return found
 
 
 def show_duration(seconds: float) -> str:
@@ -119,6 +180,8 @@ def show(value: Json, unit: Unit) -> str:
     """Any reading in its unit, for people; text is cut to one line of 80 characters."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, int | float):
         match unit:
             case Unit.DURATION:

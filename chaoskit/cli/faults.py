@@ -1,0 +1,151 @@
+"""`chaoskit faults`: what can be broken, what each fault needs and how it comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from chaoskit import registry
+from chaoskit.cli.common import add_json
+from chaoskit.errors import ChaoskitError
+from chaoskit.model.fault import Fault
+from chaoskit.model.units import Unit
+from chaoskit.report.stream import say, say_json, width
+
+SUMMARY = "List the faults: what each does, to what, what it needs and how it is undone."
+EXAMPLES = """\
+  chaoskit faults
+  chaoskit faults pause
+  chaoskit faults --json"""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="FAULT", nargs="*", help="only these")
+    add_json(parser)
+
+
+def run(args: Namespace) -> int:
+    from chaoskit.errors import InputError
+    from chaoskit.report.text import finish
+
+    names = registry.names("faults")
+    if unknown := [name for name in args.name if name not in names]:
+        raise InputError([f"there is no fault {name!r}: {', '.join(names)}" for name in unknown])
+    faults = [_fault(name) for name in args.name or names]
+    if args.json:
+        say_json({"schema": 1, "kind": "faults", "faults": faults})
+    else:
+        say(finish((line for fault in faults for line in _lines(fault)), width(sys.stdout)))
+    return 0
+
+
+def _fault(name: str) -> dict[str, Any]:
+    try:
+        kind = registry.fault(name)
+    except ChaoskitError as error:
+        return {"name": name, "problem": str(error)}
+    return {
+        "name": name,
+        "summary": first_line(kind),
+        "targets": [target for target in registry.names("targets") if _fits(kind, target)],
+        "needs": first_line(kind.needs),
+        "way_back": _way_back(kind),
+        "ends": kind.ends.value,
+        "fields": list(_fields(kind)),
+    }
+
+
+def first_line(kind: type) -> str:
+    """The first sentence of its docstring, which may run over several lines."""
+    paragraph = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".")
+
+
+def _fits(kind: type[Fault[Any]], target: str) -> bool:
+    """Whether targets of that kind have what the fault needs of them."""
+    try:
+        offered = registry.selector(target).target
+    except ChaoskitError:
+        return False
+    wanted = {
+        name
+        for base in kind.needs.__mro__
+        if getattr(base, "_is_protocol", False)
+        for name in (*vars(base), *getattr(base, "__annotations__", {}))
+        if not name.startswith("_")
+    }
+    annotated = {n for base in offered.__mro__ for n in getattr(base, "__annotations__", {})}
+    return all(name in annotated or hasattr(offered, name) for name in wanted)
+
+
+def _way_back(kind: type[Fault[Any]]) -> str:
+    """As the plan would say it of a fault with its defaults."""
+    fault = object.__new__(kind)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        object.__setattr__(fault, field.name, _default(field))
+    try:
+        return fault.way_back() or "none by default: it is one way"
+    except Exception:  # Somebody's way_back looks at a field that has no default.
+        return "depends on its fields"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None
+
+
+def _fields(kind: type[Fault[Any]]) -> Iterator[dict[str, Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        missing = dataclasses.MISSING
+        required = field.default is missing and field.default_factory is missing
+        yield {
+            "name": field.name.replace("_", "-"),
+            "kind": ", ".join(dict.fromkeys(_kinds(hints[field.name]))),
+            "required": required,
+            "default": None if required else _plain(_default(field)),
+            "doc": str(field.metadata.get("doc", "")),
+        }
+
+
+def _kinds(hint: Any) -> Iterator[str]:
+    """What an annotation asks for, in words: `duration`, `text`, `number`."""
+    if units := [unit for unit in getattr(hint, "__metadata__", ()) if isinstance(unit, Unit)]:
+        yield units[0].value
+    elif get_origin(hint) in (tuple, list):
+        yield from (f"list of {kind}" for kind in _kinds(get_args(hint)[0]))
+    elif arguments := get_args(hint):
+        for argument in arguments:
+            yield from _kinds(argument)
+    elif isinstance(hint, type) and hint is not type(None):
+        simple = {str: "text", int: "number", float: "number", bool: "true or false"}
+        yield simple.get(hint, hint.__name__.lower())
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _lines(fault: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{fault['name']}  {fault.get('summary', fault.get('problem'))}"
+    if "problem" in fault:
+        return
+    yield f"  on      {', '.join(fault['targets']) or 'nothing that is known here'}"
+    yield f"  needs   {fault['needs']}"
+    yield f"  undo    {fault['way_back']}"
+    yield f"  ends without chaoskit {fault['ends']}"
+    for field in fault["fields"]:
+        must = "required" if field["required"] else ""
+        if field["default"] not in (None, "", False):
+            must = f"default {field['default']}"
+        told = ", ".join(filter(None, [field["kind"], must]))
+        yield f"    {field['name']}: {field['doc'] or told}" + (
+            f" ({told})" if field["doc"] else ""
+        )
+    yield ""

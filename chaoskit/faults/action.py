@@ -1,0 +1,172 @@
+"""Actions, journaled and undone as faults are: a marker in the run's folder is their cell.
+
+The marker is made before the action, so that an action which may have begun is always undone; and
+taken away only when its undo has succeeded, so an undo that was interrupted runs again. An undo
+of the user's must therefore bear to run twice.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from chaoskit.commands import NotStarted, TimedOut, run_command
+from chaoskit.errors import ChaoskitError
+from chaoskit.model.binding import Binding
+from chaoskit.model.experiment import HttpAction, RunAction
+from chaoskit.model.fault import Change, Fault
+from chaoskit.model.units import Json
+
+SHOWN = 200
+"""Characters of a failed command's output that are told."""
+
+
+class ActionFailed(ChaoskitError):
+    """The action did not do what it should: the method cannot go on."""
+
+
+@runtime_checkable
+class Markable(Protocol):
+    """What an action acts on."""
+
+    binding: Binding
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def marker(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class _Action(Fault[Markable]):
+    needs = Markable
+
+    def changes(self, target: Markable) -> Iterator[Change]:
+        yield Change(target.key, "not done", "done")
+
+    def look(self, target: Markable, change: Change) -> Json:
+        return "done" if target.marker.exists() else "not done"
+
+    def make(self, target: Markable, change: Change) -> None:
+        target.marker.touch()
+        self.act(target)
+
+    def unmake(self, target: Markable, change: Change) -> None:
+        self.take_back(target)
+        target.marker.unlink(missing_ok=True)
+
+    def took(self, target: Markable, changes: Sequence[Change]) -> bool:
+        return True
+
+    @abstractmethod
+    def act(self, target: Markable) -> None: ...
+
+    @abstractmethod
+    def take_back(self, target: Markable) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunCommand(_Action):
+    """Run a command."""
+
+    command: str | tuple[str, ...]
+    timeout: float
+    env: Mapping[str, str] = field(default_factory=dict)
+    undo: str | tuple[str, ...] | None = None
+    name = "run"
+
+    def way_back(self) -> str | None:
+        return None if self.undo is None else f"run {_words(self.undo)}"
+
+    def act(self, target: Markable) -> None:
+        self._run(self.command, target, cancellable=True)
+
+    def take_back(self, target: Markable) -> None:
+        assert self.undo is not None
+        self._run(self.undo, target, cancellable=False)
+
+    def _run(
+        self, command: str | tuple[str, ...], target: Markable, *, cancellable: bool
+    ) -> None:
+        binding = target.binding
+        try:
+            done = run_command(
+                command,
+                timeout=self.timeout,
+                # The mark is how a command is found whose runner died under it.
+                environment={
+                    **binding.environment, **self.env, "CHAOSKIT_COMMAND": binding.mark
+                },
+                cancel=binding.cancel if cancellable else None,
+            )
+        except (NotStarted, TimedOut) as error:
+            raise ActionFailed(f"`{_words(command)}` {error}") from error
+        if done.exit:
+            said = " ".join((done.errors or done.output).split())[-SHOWN:]
+            raise ActionFailed(f"`{_words(command)}` ended with exit code {done.exit}: {said}")
+
+
+@dataclass(frozen=True)
+class SendRequest(_Action):
+    """Send an HTTP request."""
+
+    url: str
+    method: str
+    timeout: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    undo: Mapping[str, Json] | None = None
+    name = "http-request"
+
+    def way_back(self) -> str | None:
+        return None if self.undo is None else f"{self.undo['method']} {self.undo['url']}"
+
+    def act(self, target: Markable) -> None:
+        _send(self.method, self.url, self.headers, self.body, self.timeout)
+
+    def take_back(self, target: Markable) -> None:
+        assert self.undo is not None
+        headers, body = self.undo.get("headers"), self.undo.get("body")
+        _send(
+            str(self.undo["method"]),
+            str(self.undo["url"]),
+            {k: str(v) for k, v in headers.items()} if isinstance(headers, dict) else {},
+            None if body is None else str(body),
+            self.timeout,
+        )
+
+
+def _send(
+    method: str, url: str, headers: Mapping[str, str], body: str | None, timeout: float
+) -> None:
+    from chaoskit.web import RequestFailed, send
+
+    try:
+        status = send(method, url, headers=headers, body=body, timeout=timeout).status
+    except RequestFailed as error:
+        raise ActionFailed(f"{method} {url}: {error}") from error
+    if not 200 <= status < 400:
+        raise ActionFailed(f"{method} {url} answered {status}")
+
+
+def action_for(step: RunAction | HttpAction) -> RunCommand | SendRequest:
+    """The fault that carries out this step of a file."""
+    if isinstance(step, RunAction):
+        return RunCommand(step.command, step.timeout, step.env, step.undo)
+    undo: dict[str, Json] | None = None
+    if step.undo is not None:
+        undo = {
+            "method": step.undo.method,
+            "url": step.undo.url,
+            "headers": dict(step.undo.headers),
+            "body": step.undo.body,
+        }
+    return SendRequest(step.url, step.method, step.timeout, step.headers, step.body, undo)
+
+
+def _words(command: str | tuple[str, ...]) -> str:
+    return command if isinstance(command, str) else " ".join(command)

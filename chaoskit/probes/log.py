@@ -1,0 +1,126 @@
+"""New lines in a log that match, however the log is rotated."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from chaoskit.errors import ProbeError
+from chaoskit.model.probe import Context, Probe, Reading
+from chaoskit.model.units import Duration, Json, Regex, Unit
+
+CHUNK = 1024 * 1024
+BURST = 16 * CHUNK
+"""Bytes that one reading takes at most; the next one goes on from there."""
+LONGEST = 64 * 1024
+"""Bytes of a line that are searched."""
+
+
+@dataclass(frozen=True)
+class LogProbe(Probe):
+    """New lines in a log file that match."""
+
+    path: str
+    matches: Regex
+    timeout: Duration = 2.0
+    missing: bool = field(default=False, metadata={"doc": "a file that is not there is no error"})
+    kind = "log"
+    readings = {
+        "count": Unit.NUMBER,
+        "total": Unit.NUMBER,
+        "line": Unit.TEXT,
+    }
+    main = "count"
+
+    def read(self, context: Context) -> Reading:
+        """count: matching lines since the last reading (the first one begins at the file's end);
+        total: since the first reading; line: the last one that matched."""
+        path = context.folder / self.path
+        tail = context.memory.get("tail")
+        if tail is None:
+            tail = context.memory["tail"] = _Tail(path, re.compile(self.matches.encode()))
+            context.closers.append(tail.close)
+        try:
+            count = tail.read()
+        except FileNotFoundError as error:
+            if not self.missing:
+                raise ProbeError(f"there is no log {path}") from error
+            count = 0
+        except OSError as error:
+            raise ProbeError(f"the log {path} cannot be read: {error.strerror}") from error
+        reading: dict[str, Json] = {"count": count, "total": tail.total}
+        if tail.line is not None:
+            reading["line"] = tail.line
+        return reading
+
+    def describe(self) -> str:
+        return f"log {self.path} matching {self.matches}"
+
+
+class _Tail:
+    """Follows one path: an old file is read to its end before the new one is begun."""
+
+    def __init__(self, path: Path, wanted: re.Pattern[bytes]) -> None:
+        self.total = 0
+        self.line: str | None = None
+        self._path = path
+        self._wanted = wanted
+        self._file: IO[bytes] | None = None
+        self._rest = b""
+        try:
+            self._open(from_end=True)
+        except FileNotFoundError:
+            pass  # It may come: then it is read from its start.
+
+    def read(self) -> int:
+        """How many new lines match. Raises OSError."""
+        count, budget = 0, BURST
+        while True:
+            if self._file is None:
+                self._open(from_end=False)
+            file = self._file
+            assert file is not None
+            # Truncated in place (copytruncate): what is there now is all new.
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)
+                self._rest = b""
+            while budget > 0 and (data := file.read(min(CHUNK, budget))):
+                budget -= len(data)
+                count += self._take(data)
+            if budget <= 0 or not self._replaced(file):
+                self.total += count
+                return count
+            # A last line without an end will get none any more.
+            count += self._take(b"\n") if self._rest else 0
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._rest = b""
+
+    def _open(self, from_end: bool) -> None:
+        self._file = self._path.open("rb")
+        if from_end:
+            self._file.seek(0, os.SEEK_END)
+
+    def _replaced(self, file: IO[bytes]) -> bool:
+        try:
+            now, ours = self._path.stat(), os.fstat(file.fileno())
+        except FileNotFoundError:
+            return False  # Moved away, and no new one yet: the old one may still be written to.
+        return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
+
+    def _take(self, data: bytes) -> int:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:LONGEST]
+        count = 0
+        for line in lines:
+            if self._wanted.search(line[:LONGEST]):
+                count += 1
+                self.line = line[:1000].decode(errors="replace")
+        return count

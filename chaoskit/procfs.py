@@ -1,0 +1,292 @@
+"""A thin reader of /proc: processes by incarnation, their trees, their sockets, their limits.
+
+Ours because everything hangs on the incarnation (pid, start time and boot), which must never be
+confused with a successor of the same pid. See proc(5) for the fields.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal as signals
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from chaoskit.errors import Gone
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_STATE, _PPID, _UTIME, _STIME, _THREADS, _START, _RSS = 0, 1, 11, 12, 17, 19, 21
+# Positions in /proc/PID/stat, counted after the command's closing parenthesis.
+
+
+@cache
+def boot_id() -> str:
+    """This boot's id: a key of another boot names a process that is surely gone."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip().replace("-", "")[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One incarnation. Every method but `key` and `alive` raises Gone once it has ended, and
+    PermissionError where the kernel does not let us see. start: clock ticks since the boot."""
+
+    pid: int
+    start: int
+    boot: str
+
+    @classmethod
+    def at(cls, pid: int) -> Process:
+        """The process that has this pid now. Raises Gone when there is none."""
+        return cls(pid, int(_stat(pid)[_START]), boot_id())
+
+    @classmethod
+    def from_key(cls, key: str) -> Process:
+        """The process of a key; does no look-up. Raises ValueError when it is no key."""
+        pid, start, boot = key.split(":")
+        return cls(int(pid), int(start), boot)
+
+    @property
+    def key(self) -> str:
+        return f"{self.pid}:{self.start}:{self.boot}"
+
+    def stat(self) -> list[str]:
+        """The fields of /proc/PID/stat after the command. A zombie has ended: Gone."""
+        fields = _stat(self.pid)
+        if self.boot != boot_id() or int(fields[_START]) != self.start or fields[_STATE] in "ZX":
+            raise Gone(f"process {self.pid} has ended")
+        return fields
+
+    def alive(self) -> bool:
+        try:
+            self.stat()
+        except Gone:
+            return False
+        return True
+
+    def state(self) -> str:
+        return {"T": "stopped", "t": "traced"}.get(self.stat()[_STATE], "running")
+
+    def signal(self, number: signals.Signals) -> None:
+        """Send to this incarnation and to no successor of its pid: the descriptor is of whoever
+        has the pid when it is opened, and that is looked at before the signal goes."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        try:
+            self.stat()
+            signals.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        finally:
+            os.close(descriptor)
+
+    def parent(self) -> Process | None:
+        """Its parent; None for pid 1 and kernel threads' root."""
+        pid = int(self.stat()[_PPID])
+        return Process.at(pid) if pid else None
+
+    def ancestors(self) -> list[Process]:
+        """Its parents, the nearest first, as far as they live."""
+        found: list[Process] = []
+        with contextlib.suppress(Gone):
+            at = self.parent()
+            while at is not None:
+                found.append(at)
+                at = at.parent()
+        return found
+
+    def cmdline(self) -> list[str]:
+        """Its arguments; empty for a kernel thread."""
+        data = self._read("cmdline")
+        return [os.fsdecode(part) for part in data.rstrip(b"\0").split(b"\0")] if data else []
+
+    def name(self) -> str:
+        return os.fsdecode(self._read("comm").rstrip(b"\n"))
+
+    def uid(self) -> int:
+        """Its effective user id."""
+        for line in self._read("status").splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[2])
+        raise Gone(f"process {self.pid} has ended")
+
+    def user(self) -> str:
+        import pwd
+
+        try:
+            return pwd.getpwuid(self.uid()).pw_name
+        except KeyError:
+            return str(self.uid())
+
+    def kernel_thread(self) -> bool:
+        return self.pid == 2 or self.stat()[_PPID] == "2"
+
+    def environ(self) -> list[bytes]:
+        return self._read("environ").split(b"\0")
+
+    def cgroups(self) -> list[str]:
+        """The paths of its control groups."""
+        lines = os.fsdecode(self._read("cgroup")).splitlines()
+        return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+
+    def cwd(self) -> str:
+        return self._link("cwd")
+
+    def exe(self) -> str:
+        return self._link("exe")
+
+    def cpu_seconds(self) -> float:
+        fields = self.stat()
+        return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+
+    def age(self) -> float:
+        """Seconds since it was started."""
+        with open("/proc/uptime") as file:
+            up = float(file.read().split()[0])
+        self.stat()
+        return max(0.0, up - self.start / _TICKS)
+
+    def rss(self) -> int:
+        """Resident memory in bytes."""
+        return int(self.stat()[_RSS]) * _PAGE
+
+    def threads(self) -> int:
+        return int(self.stat()[_THREADS])
+
+    def open_files(self) -> int:
+        return len(self._list("fd"))
+
+    def file_limit(self) -> tuple[int, int]:
+        """RLIMIT_NOFILE as (soft, hard)."""
+        self.stat()
+        try:
+            return resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} has ended") from error
+
+    def set_file_limit(self, soft: int) -> None:
+        hard = self.file_limit()[1]
+        try:
+            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} has ended") from error
+
+    def socket_inodes(self) -> set[str]:
+        inodes = set()
+        for name in self._list("fd"):
+            with contextlib.suppress(OSError):
+                link = os.readlink(f"/proc/{self.pid}/fd/{name}")
+                if link.startswith("socket:["):
+                    inodes.add(link[8:-1])
+        return inodes
+
+    def _read(self, name: str) -> bytes:
+        try:
+            with open(f"/proc/{self.pid}/{name}", "rb") as file:
+                data = file.read()
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        self.stat()  # What was read is of this incarnation if it is alive after the reading.
+        return data
+
+    def _link(self, name: str) -> str:
+        try:
+            target = os.readlink(f"/proc/{self.pid}/{name}")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        self.stat()
+        return target
+
+    def _list(self, name: str) -> list[str]:
+        try:
+            found = os.listdir(f"/proc/{self.pid}/{name}")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        self.stat()
+        return found
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise Gone(f"process {pid} has ended") from error
+    return data.rpartition(b")")[2].decode().split()
+
+
+def processes() -> list[Process]:
+    """Every living process, by pid."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(Gone):
+                fields = _stat(int(name))
+                if fields[_STATE] not in "ZX":
+                    found.append(Process(int(name), int(fields[_START]), boot_id()))
+    return sorted(found, key=lambda process: process.pid)
+
+
+def tree(root: Process) -> list[Process]:
+    """The process and all below it, parents first; empty when it has ended."""
+    if not root.alive():
+        return []
+    children: dict[int, list[Process]] = {}
+    for process in processes():
+        with contextlib.suppress(Gone):
+            children.setdefault(int(process.stat()[_PPID]), []).append(process)
+    found = [root]
+    for process in found:
+        found.extend(children.get(process.pid, ()))
+    return found
+
+
+def with_argument(text: str) -> list[Process]:
+    """The living processes that have exactly this among their arguments."""
+    found = []
+    for process in processes():
+        with contextlib.suppress(Gone, PermissionError):
+            if text in process.cmdline():
+                found.append(process)
+    return found
+
+
+def with_environment(assignment: bytes) -> list[Process]:
+    """The living processes, as far as we may look, that were started with `NAME=value`."""
+    found = []
+    for process in processes():
+        with contextlib.suppress(Gone, PermissionError):
+            if assignment in process.environ():
+                found.append(process)
+    return found
+
+
+def listening(port: int) -> tuple[list[Process], bool]:
+    """The processes that listen on a TCP port or are bound to a UDP port, and whether that is all
+    there is to see: False when a socket's owner is hidden from us."""
+    wanted = set(_inodes(port))
+    found, seen = [], set()
+    for process in processes() if wanted else ():
+        with contextlib.suppress(Gone, PermissionError):
+            if mine := process.socket_inodes() & wanted:
+                found.append(process)
+                seen |= mine
+    return found, seen == wanted
+
+
+def _inodes(port: int) -> Iterable[str]:
+    for name, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        try:
+            with open(f"/proc/net/{name}") as file:
+                lines = file.read().splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == state:
+                yield fields[9]

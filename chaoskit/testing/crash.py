@@ -1,0 +1,104 @@
+"""Runs an experiment and dies by SIGKILL at an exact point: random kills hide the worst bugs.
+
+    python -m chaoskit.testing.crash EXPERIMENT STATE [--at POINT] [--guardian dies] [--points FILE]
+
+A point is `<before|after>:<what>:<nth>`, where `what` is a kind of journal record, `make` or
+`unmake`. With --points, every point that the run passes is written there, one a line, so that a
+suite can enumerate them: a new record adds its own. Readings (`sample`) come at any time and any
+number, nothing depends on them, and so they are no points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chaoskit
+from chaoskit.engine.guard import Guard
+from chaoskit.journal import Journal
+from chaoskit.model.experiment import Experiment
+from chaoskit.model.fault import Fault
+
+
+class Points:
+    """Counts the points that a run passes, and dies at one of them."""
+
+    def __init__(self, at: str, file: Path | None, guardian_dies: bool) -> None:
+        self._at = at
+        self._file = file
+        self._guardian_dies = guardian_dies
+        self._seen: Counter[str] = Counter()
+        self._guard = threading.Lock()
+        self.guardian = 0
+
+    def pass_by(self, when: str, what: str) -> None:
+        with self._guard:
+            self._seen[f"{when}:{what}"] += 1
+            point = f"{when}:{what}:{self._seen[f'{when}:{what}']}"
+            if self._file is not None:
+                with self._file.open("a") as file:
+                    file.write(point + "\n")
+        if point == self._at:
+            self.die()
+
+    def die(self) -> None:
+        if self._guardian_dies and self.guardian:
+            os.kill(self.guardian, signal.SIGKILL)
+            os.waitpid(self.guardian, 0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self.pass_by("before", what)
+            result = real(*arguments, **named)
+            self.pass_by("after", what)
+            return result
+
+        return wrapped
+
+    def watch(self, experiment: Experiment) -> None:
+        """Put the points into the journal and into the experiment's faults."""
+        write, start = Journal._write, Guard.start
+
+        def record(journal: Journal, kind: str, fields: Any) -> None:
+            if kind == "sample":
+                write(journal, kind, fields)
+            else:
+                self.around(kind, write)(journal, kind, fields)
+
+        def started(guard: Guard, *arguments: Any) -> None:
+            start(guard, *arguments)
+            self.guardian = guard.pid
+
+        Journal._write = record  # type: ignore[method-assign]
+        Guard.start = started  # type: ignore[method-assign]
+        kinds: set[type[Fault[Any]]] = {type(step.fault) for step in experiment.fault_steps()}
+        for kind in kinds:
+            kind.make = self.around("make", kind.make)  # type: ignore[method-assign]
+            kind.unmake = self.around("unmake", kind.unmake)  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="chaoskit.testing.crash", description=__doc__)
+    parser.add_argument("experiment")
+    parser.add_argument("state")
+    parser.add_argument("--at", default="")
+    parser.add_argument("--points", type=Path)
+    parser.add_argument("--guardian", choices=["lives", "dies"], default="lives")
+    given = parser.parse_args()
+    experiment = chaoskit.load(given.experiment)
+    Points(given.at, given.points, given.guardian == "dies").watch(experiment)
+    result = chaoskit.run(experiment, state=given.state)
+    print(result.verdict and result.verdict.value, result.reason)
+    sys.exit(result.exit_code)
+
+
+if __name__ == "__main__":
+    main()

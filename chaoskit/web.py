@@ -1,0 +1,189 @@
+"""One HTTP request, bounded as a whole: a server that drips a byte a second cannot hold us up."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from chaoskit.clock import now
+from chaoskit.errors import ChaoskitError
+from chaoskit.model.url import Tls, problem_with
+
+CAP = 1024 * 1024
+"""Bytes of a body that are read; the rest is left."""
+
+
+class RequestFailed(ChaoskitError):
+    """No whole answer came: the message says what happened instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """headers: by lower-case name. latency: seconds until the whole body was there.
+
+    expires_in: seconds that the server's certificate is still valid; None without TLS.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    latency: float
+    expires_in: float | None = None
+
+
+def send(
+    method: str,
+    url: str,
+    *,
+    timeout: float,
+    headers: Mapping[str, str] | None = None,
+    body: str | None = None,
+    follow: bool = False,
+    tls: Tls | None = None,
+) -> Answer:
+    """Ask once, on a connection of its own. Proxies in the environment are not used.
+
+    timeout: seconds for the whole of it. follow: go after up to 5 redirects. Raises RequestFailed.
+    """
+    end = now() + timeout
+    for _ in range(6):
+        answer = _ask(method, url, end, timeout, headers or {}, body, tls or Tls())
+        place = answer.headers.get("location")
+        if not follow or answer.status not in (301, 302, 303, 307, 308) or not place:
+            return answer
+        from urllib.parse import urljoin
+
+        url = urljoin(url, place)
+        if problem := problem_with(url):
+            raise RequestFailed(f"redirected to nowhere: {problem}")
+        if answer.status == 303:
+            method, body = "GET", None
+    raise RequestFailed("redirected more than 5 times")
+
+
+def _ask(
+    method: str,
+    url: str,
+    end: float,
+    timeout: float,
+    headers: Mapping[str, str],
+    body: str | None,
+    tls: Tls,
+) -> Answer:
+    began = now()
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    connection = http.client.HTTPConnection(host, port)
+    bounded = None
+    try:
+        plain = socket.create_connection((host, port), max(0.001, end - now()))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bounded = _Bounded(_wrapped(plain, host, tls, end) if secure else plain, end)
+        connection.sock = bounded
+        shown = {"Connection": "close", "User-Agent": "chaoskit", **headers}
+        connection.request(method, path, None if body is None else body.encode(), shown)
+        response = connection.getresponse()
+        data = response.read(CAP)
+        return Answer(
+            response.status,
+            {name.lower(): value for name, value in response.getheaders()},
+            data.decode(errors="replace"),
+            now() - began,
+            bounded.expires_in() if secure else None,
+        )
+    except TimeoutError:
+        raise RequestFailed(f"no whole answer within {timeout:g}s") from None
+    except ConnectionRefusedError:
+        raise RequestFailed(f"connection refused by {host}:{port}") from None
+    except socket.gaierror as error:
+        raise RequestFailed(f"the host {host} is not known: {error.strerror}") from error
+    except http.client.HTTPException as error:
+        told = str(error) or type(error).__name__
+        raise RequestFailed(f"no HTTP answer: {told.splitlines()[0][:120]}") from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise RequestFailed(why.lower() if isinstance(error, OSError) else why) from error
+    finally:
+        if bounded is not None:
+            bounded.finish()
+
+
+def _wrapped(plain: socket.socket, host: str, tls: Tls, end: float) -> socket.socket:
+    import ssl
+
+    context = ssl.create_default_context(cafile=tls.ca)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert:
+        context.load_cert_chain(tls.cert, tls.key)
+    plain.settimeout(max(0.001, end - now()))
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+class _Bounded:
+    """A socket whose every operation ends at one moment, however slowly the bytes come."""
+
+    def __init__(self, inner: socket.socket, end: float) -> None:
+        self._inner = inner
+        self._end = end
+
+    def _left(self) -> None:
+        left = self._end - now()
+        if left <= 0:
+            raise TimeoutError
+        self._inner.settimeout(left)
+
+    def sendall(self, data: bytes) -> None:
+        self._left()
+        self._inner.sendall(data)
+
+    def makefile(self, *arguments: Any, **named: Any) -> Any:
+        return io.BufferedReader(_Raw(self), 65536)
+
+    def receive_into(self, buffer: Any) -> int:
+        self._left()
+        return self._inner.recv_into(buffer)
+
+    def expires_in(self) -> float | None:
+        import ssl
+        import time
+
+        assert isinstance(self._inner, ssl.SSLSocket)
+        certificate = self._inner.getpeercert()
+        if not certificate:
+            return None  # Only a certificate that was checked is told.
+        return ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()
+
+    def close(self) -> None:
+        """Nothing: http.client closes before the body is read; `finish` is ours."""
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            self._inner.close()
+
+
+class _Raw(io.RawIOBase):
+    """What the response is read through; closing it leaves the socket to its owner."""
+
+    def __init__(self, bounded: _Bounded) -> None:
+        self._bounded = bounded
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._bounded.receive_into(buffer)
