@@ -34,7 +34,9 @@ def once(tool: str, how: signal.Signals, moment: float | None) -> float | None:
         watched = folder / "watched"
         watched.touch()
         if tool == "chaoskit":
-            command = chaoskit_pause(folder, process.pid, watched, "1s", "400ms" if moment else "9s")
+            command = chaoskit_pause(
+                folder, process.pid, watched, "1s", "400ms" if moment else "9s"
+            )
         else:
             command = chaos_pause(folder, process.pid, watched, 1.0, 0.4 if moment else 9)
         runner = quiet(command, folder)

@@ -1,9 +1,9 @@
 """chaoskit breaks one thing on purpose, watches what that does, puts it back, says what it learnt.
 
-    experiment = chaoskit.load("experiment.yaml")
-    print(chaoskit.plan(experiment).steps)
-    result = chaoskit.run(experiment)
-    assert result.verdict is Verdict.HELD
+experiment = chaoskit.load("experiment.yaml")
+print(chaoskit.plan(experiment).steps)
+result = chaoskit.run(experiment)
+assert result.verdict is Verdict.HELD
 """
 
 from __future__ import annotations

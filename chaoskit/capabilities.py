@@ -101,8 +101,9 @@ class HasBurdens(Protocol):
     def end_burden(self, mark: str) -> None: ...
 
     def burden_report(self, mark: str) -> dict[str, float]:
-        """What the helper has done and holds: `cpu` seconds, `age` seconds, `rss` bytes,
-        `read` and `written` bytes, open `files`. Raises Gone."""
+        """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
+        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`.
+        Raises Gone."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
@@ -132,8 +133,16 @@ class HasFiles(Protocol):
 
     def unlink(self, key: str) -> None: ...
 
+    def host_folder(self, path: str) -> str:
+        """The folder that the target calls `path`, as this machine sees it. Raises
+        ChaoskitError when there is none."""
+
     def space(self, path: str) -> tuple[int, int]:
-        """(free bytes for ordinary users, all bytes) of the file system that the path is on."""
+        """(free bytes for ordinary users, all bytes) of the file system that a folder of this
+        machine is on."""
+
+    def reserve(self, path: str) -> int:
+        """Bytes that always stay free there."""
 
     def size_of(self, key: str) -> int:
         """Bytes that the filler occupies."""

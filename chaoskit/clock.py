@@ -18,9 +18,7 @@ now = time.monotonic
 def stamp() -> str:
     """The wall clock as RFC 3339 in UTC with milliseconds, for records that people read."""
     wall = time.time()
-    return (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall % 1 * 1000):03d}Z"
-    )
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall % 1 * 1000):03d}Z"
 
 
 class Cancel:

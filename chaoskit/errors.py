@@ -1,12 +1,12 @@
 """Everything that can go wrong, as one tree, so that each error knows the exit code it leads to.
 
-    ChaoskitError
-    ├── InputError      2  the file, a variable or an option is wrong: all problems at once
-    ├── Refused         3  nothing was injected, and this is why
-    ├── StateError      7  the state folder cannot be written or read
-    ├── ProbeError      -  a reading could not be had (a failed check, never a pass)
-    ├── Gone            -  the incarnation that held a cell is gone
-    └── Interrupted     -  an abort cut into an injection that was going on
+ChaoskitError
+├── InputError      2  the file, a variable or an option is wrong: all problems at once
+├── Refused         3  nothing was injected, and this is why
+├── StateError      7  the state folder cannot be written or read
+├── ProbeError      -  a reading could not be had (a failed check, never a pass)
+├── Gone            -  the incarnation that held a cell is gone
+└── Interrupted     -  an abort cut into an injection that was going on
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class ProcessMatch:
         default=None, metadata=_doc("the command's name, or the file name of its program")
     )
     cmdline: Regex | None = field(
-        default=None, metadata=_doc("is searched for in the command line, its words joined by one space")
+        default=None,
+        metadata=_doc("is searched for in the command line, its words joined by one space"),
     )
     pid: int | None = field(default=None, metadata=_doc("one process by its number"))
     pidfile: str | None = field(default=None, metadata=_doc("a file with the process's number"))

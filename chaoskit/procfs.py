@@ -155,6 +155,16 @@ class Process:
         """Resident memory in bytes."""
         return int(self.stat()[_RSS]) * _PAGE
 
+    def io(self) -> dict[str, int]:
+        """Its counters in /proc/PID/io, `rchar` and `wchar` among them."""
+        lines = self._read("io").decode().splitlines()
+        return {name: int(value) for name, _, value in (line.partition(": ") for line in lines)}
+
+    def scheduled(self) -> tuple[float, float]:
+        """Seconds that it ran, and seconds that it wanted to and waited for a processor."""
+        ran, waited, _ = self._read("schedstat").split()
+        return int(ran) / 1e9, int(waited) / 1e9
+
     def threads(self) -> int:
         return int(self.stat()[_THREADS])
 
@@ -290,3 +300,25 @@ def _inodes(port: int) -> Iterable[str]:
             fields = line.split()
             if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == state:
                 yield fields[9]
+
+
+def cgroup_memory_free() -> int | None:
+    """Bytes until the memory limit of our own control group, or one above it; None without one."""
+    own = Process.at(os.getpid())
+    found = []
+    for path in own.cgroups():
+        for base, most, used in (
+            ("/sys/fs/cgroup", "memory.max", "memory.current"),
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            at = path
+            while True:
+                with contextlib.suppress(OSError, ValueError):
+                    with open(f"{base}{at}/{most}") as file:
+                        limit = int(file.read())
+                    with open(f"{base}{at}/{used}") as file:
+                        found.append(limit - int(file.read()))
+                if at in ("", "/"):
+                    break
+                at = at.rpartition("/")[0]
+    return min(found, default=None)

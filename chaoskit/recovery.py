@@ -194,8 +194,12 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
     found = [
-        Leftover(_run_of(mark), "process", f"helper process {process.pid} ({mark})",
-                 lambda p=process: p.signal(signal.SIGKILL))  # type: ignore[misc]
+        Leftover(
+            _run_of(mark),
+            "process",
+            f"helper process {process.pid} ({mark})",
+            lambda p=process: p.signal(signal.SIGKILL),
+        )  # type: ignore[misc]
         for mark, process in leftover_helpers()
     ]
     found += [
@@ -208,5 +212,3 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
 def _run_of(mark: str) -> str:
     """`20261123-053812-3f9a1c` of `chaoskit-20261123-053812-3f9a1c-2.1-812-1`."""
     return "-".join(mark.split("-")[1:4])
-
-

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from chaoskit import registry
 from chaoskit.cli.common import add_json
 from chaoskit.errors import ChaoskitError
 from chaoskit.model.fault import Fault
-from chaoskit.model.units import Unit
+from chaoskit.model.units import Share, Unit
 from chaoskit.report.stream import say, say_json, width
+from chaoskit.spec.declared import Declared, declared
 
 SUMMARY = "List the faults: what each does, to what, what it needs and how it is undone."
 EXAMPLES = """\
@@ -47,14 +47,15 @@ def _fault(name: str) -> dict[str, Any]:
         kind = registry.fault(name)
     except ChaoskitError as error:
         return {"name": name, "problem": str(error)}
+    example = _example(kind)
     return {
         "name": name,
         "summary": first_line(kind),
         "targets": [target for target in registry.names("targets") if _fits(kind, target)],
         "needs": first_line(kind.needs),
-        "way_back": _way_back(kind),
-        "ends": kind.ends.value,
-        "fields": list(_fields(kind)),
+        "way_back": _way_back(example),
+        "ends": _ends(example),
+        "fields": [_field(field) for field in declared(kind)],
     }
 
 
@@ -81,49 +82,50 @@ def _fits(kind: type[Fault[Any]], target: str) -> bool:
     return all(name in annotated or hasattr(offered, name) for name in wanted)
 
 
-def _way_back(kind: type[Fault[Any]]) -> str:
-    """As the plan would say it of a fault with its defaults."""
+def _example(kind: type[Fault[Any]]) -> Fault[Any]:
+    """One with its defaults; None stands where the file must say something."""
     fault = object.__new__(kind)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        object.__setattr__(fault, field.name, _default(field))
+    for field in declared(kind):
+        object.__setattr__(fault, field.name, None if field.required else field.default)
+    return fault
+
+
+def _way_back(fault: Fault[Any]) -> str:
     try:
         return fault.way_back() or "none by default: it is one way"
     except Exception:  # Somebody's way_back looks at a field that has no default.
         return "depends on its fields"
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None
+def _ends(fault: Fault[Any]) -> str:
+    try:
+        return fault.ends.value
+    except Exception:
+        return "as its fields say"
 
 
-def _fields(kind: type[Fault[Any]]) -> Iterator[dict[str, Any]]:
-    hints = get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        missing = dataclasses.MISSING
-        required = field.default is missing and field.default_factory is missing
-        yield {
-            "name": field.name.replace("_", "-"),
-            "kind": ", ".join(dict.fromkeys(_kinds(hints[field.name]))),
-            "required": required,
-            "default": None if required else _plain(_default(field)),
-            "doc": str(field.metadata.get("doc", "")),
-        }
+def _field(field: Declared) -> dict[str, Any]:
+    return {
+        "name": field.key,
+        "kind": ", ".join(dict.fromkeys(_kinds(field.hint))),
+        "required": field.required,
+        "default": None if field.required else _plain(field.default),
+        "doc": field.doc,
+    }
 
 
 def _kinds(hint: Any) -> Iterator[str]:
     """What an annotation asks for, in words: `duration`, `text`, `number`."""
     if units := [unit for unit in getattr(hint, "__metadata__", ()) if isinstance(unit, Unit)]:
         yield units[0].value
+    elif get_origin(hint) is Literal:
+        yield " or ".join(str(value) for value in get_args(hint))
     elif get_origin(hint) in (tuple, list):
         yield from (f"list of {kind}" for kind in _kinds(get_args(hint)[0]))
     elif arguments := get_args(hint):
         for argument in arguments:
             yield from _kinds(argument)
-    elif isinstance(hint, type) and hint is not type(None):
+    elif isinstance(hint, type) and hint not in (type(None), Share):
         simple = {str: "text", int: "number", float: "number", bool: "true or false"}
         yield simple.get(hint, hint.__name__.lower())
 

@@ -76,7 +76,8 @@ def _checks(wish: Wish) -> Iterator[tuple[str, str]]:
             "the port is open",
             f"""\
   - name: the port is open
-    tcp: {{host: 127.0.0.1, port: {wish.port}, timeout: 2s}}
+    tcp: {{address: "127.0.0.1:{wish.port}", timeout: 2s}}
+    expect: {{equals: true}}
 """,
         )
     if wish.process or (wish.pid and not wish.url and not wish.port):

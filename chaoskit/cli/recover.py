@@ -107,6 +107,8 @@ def _recover(folder: RunFolder, args: Namespace) -> tuple[int, Result | None]:
     from chaoskit.recovery import recover
 
     try:
+        if folder.clean():
+            return 0, _clean(folder, args)
         before = folder.result().left
         result = recover(folder, accept=args.accept, force=args.force, variables=dict(args.var))
     except ChaoskitError as error:
@@ -120,6 +122,13 @@ def _recover(folder: RunFolder, args: Namespace) -> tuple[int, Result | None]:
 
         say(finish(_told(result, before, state_option(args)), width(sys.stdout)))
     return (5 if left else 0), result
+
+
+def _clean(folder: RunFolder, args: Namespace) -> Result:
+    result = folder.result()
+    if not args.json:
+        say(printable(f"run {folder.id} is clean: nothing of it is in"))
+    return result
 
 
 def _told(result: Result, before: Sequence[Left], state: str) -> Iterator[str]:

@@ -35,9 +35,7 @@ class Findings:
         return verdict, "; ".join([*reasons, *(f"also: {reason}" for reason in others)])
 
 
-def learnt(
-    verdict: Verdict, records: Sequence[Mapping[str, Any]], abort: Abort
-) -> list[str]:
+def learnt(verdict: Verdict, records: Sequence[Mapping[str, Any]], abort: Abort) -> list[str]:
     """What the run has shown, in sentences that blame nobody and claim only what was seen."""
     if verdict is Verdict.REFUSED:
         return []

@@ -57,7 +57,9 @@ class Guard:
         self.answers, answers_out = os.pipe()
         try:
             log = os.open(
-                folder / "guardian.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+                folder / "guardian.log",
+                os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+                0o600,
             )
             try:
                 # Its own session and its own standard streams: it outlives the terminal, gets no

@@ -194,9 +194,7 @@ class Session:
     def _plan(self) -> None:
         """Choose the targets and claim them, in one go that no other run can come between."""
         with self.state.choosing():
-            chosen = planning.choose_all(
-                self.experiment, self.state, self.seed, own=self.folder.id
-            )
+            chosen = planning.choose_all(self.experiment, self.state, self.seed, own=self.folder.id)
             plan = chosen.plan
             self.planned = [target.key for target in chosen.targets]
             self.journal.note("plan", hash=plan.hash, plan=plan.to_json())
@@ -259,7 +257,9 @@ class Session:
         self.say("abort", f"aborting: {reason}", by=by)
 
     def failed(self, error: Exception) -> None:
-        told = str(error) if isinstance(error, ChaoskitError) else f"{type(error).__name__}: {error}"
+        told = (
+            str(error) if isinstance(error, ChaoskitError) else f"{type(error).__name__}: {error}"
+        )
         if os.environ.get("CHAOSKIT_DEBUG"):
             import traceback
 

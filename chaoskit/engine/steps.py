@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from chaoskit import registry
 from chaoskit.clock import backoff, now
 from chaoskit.errors import Gone, Interrupted, Refused
 from chaoskit.journal import Cell
@@ -125,7 +124,9 @@ class Steps:
         from chaoskit.targets.action import ActionTarget
 
         target = ActionTarget(self.session.binding(number))
-        self._begin(number, step, "run" if isinstance(step, RunAction) else "http", step.timeout, ())
+        self._begin(
+            number, step, "run" if isinstance(step, RunAction) else "http", step.timeout, ()
+        )
         try:
             self._inject_target(number, action_for(step), target)
         except ActionFailed as error:
@@ -242,9 +243,7 @@ class Steps:
             if change.was == change.put:
                 continue  # It is so already: not ours to make, and not ours to unmake.
             with self._guard:
-                cell = Cell(
-                    len(self._lives) + 1, number, fault.name, params, ref, change
-                )
+                cell = Cell(len(self._lives) + 1, number, fault.name, params, ref, change)
                 live = Live(cell, fault, target)
                 self._lives.append(live)
                 if lives is not None:
@@ -390,5 +389,3 @@ def target_was_there(target: Target) -> bool:
 def _listed(targets: Sequence[Target]) -> str:
     labels = [target.label for target in targets]
     return ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
-
-

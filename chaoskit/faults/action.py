@@ -89,18 +89,14 @@ class RunCommand(_Action):
         assert self.undo is not None
         self._run(self.undo, target, cancellable=False)
 
-    def _run(
-        self, command: str | tuple[str, ...], target: Markable, *, cancellable: bool
-    ) -> None:
+    def _run(self, command: str | tuple[str, ...], target: Markable, *, cancellable: bool) -> None:
         binding = target.binding
         try:
             done = run_command(
                 command,
                 timeout=self.timeout,
                 # The mark is how a command is found whose runner died under it.
-                environment={
-                    **binding.environment, **self.env, "CHAOSKIT_COMMAND": binding.mark
-                },
+                environment={**binding.environment, **self.env, "CHAOSKIT_COMMAND": binding.mark},
                 cancel=binding.cancel if cancellable else None,
             )
         except (NotStarted, TimedOut) as error:

@@ -89,9 +89,7 @@ class Kill(Fault[HasRole]):
         """All of them are dead, whoever has taken their place since."""
         return all(not _alive(target.process(change.key)) for change in changes)
 
-    def outcome(
-        self, target: HasRole, changes: Sequence[Change], elapsed: float
-    ) -> Outcome | None:
+    def outcome(self, target: HasRole, changes: Sequence[Change], elapsed: float) -> Outcome | None:
         new = target.successors()
         if not new or len(target.peers()) < target.complement:
             return None

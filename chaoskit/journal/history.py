@@ -148,9 +148,7 @@ def summarise(records: Sequence[Record], folder: Path, in_use: bool = False) -> 
     end: Record = next((r for r in reversed(records) if r["kind"] == "end"), {})
     ruled: Record = next((r for r in reversed(records) if r["kind"] == "verdict"), {})
     steps: dict[str, _Step] = {}
-    checks = {
-        c["name"]: _Check(c["name"], c["probe"], c["expect"]) for c in head.get("checks", [])
-    }
+    checks = {c["name"]: _Check(c["name"], c["probe"], c["expect"]) for c in head.get("checks", [])}
     timeline: list[tuple[float, str]] = []
     for record in records:
         if text := record.get("text"):

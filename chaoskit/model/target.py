@@ -24,9 +24,7 @@ class Claim:
 
     def meets(self, other: Claim) -> bool:
         """Whether both hold some same thing: one's part, or one inside the other."""
-        return bool(
-            self.keys & other.keys or self.keys & other.within or self.within & other.keys
-        )
+        return bool(self.keys & other.keys or self.keys & other.within or self.within & other.keys)
 
 
 class Target(ABC):

@@ -108,9 +108,7 @@ def parse_duration(text: str) -> float:
     """Seconds from `500ms`, `2s`, `1m30s`, larger units first. Raises ValueError, saying what was
     expected."""
     parts = _match(text, Unit.DURATION).groups()
-    return sum(
-        float(part) * seconds for part, seconds in zip(parts, _SECONDS, strict=True) if part
-    )
+    return sum(float(part) * seconds for part, seconds in zip(parts, _SECONDS, strict=True) if part)
 
 
 def parse_size(text: str) -> int:

@@ -49,5 +49,3 @@ class CommandProbe(Probe):
     def describe(self) -> str:
         words = self.run if isinstance(self.run, str) else " ".join(self.run)
         return f"`{words}`"
-
-

@@ -51,8 +51,9 @@ def choose(
     if not eligible:
         return Choice(0, (), (f"{what} matches only what is protected: {passed_over[0]}",))
     taken = {t.key: other for t in eligible if (other := holder(t.claim(), list(held)))}
-    passed_over += [f"{t.label} is held by run {taken[t.key].run}" for t in eligible
-                    if t.key in taken]
+    passed_over += [
+        f"{t.label} is held by run {taken[t.key].run}" for t in eligible if t.key in taken
+    ]
     free = [target for target in eligible if target.key not in taken]
     wanted = pick.of(len(eligible))
     if len(free) < wanted:

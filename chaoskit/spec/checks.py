@@ -136,7 +136,9 @@ def _expect(node: Node, kind: type[Probe], problems: Problems) -> Any:
 
 def _completed(node: Node, kind: str, unit: Unit, problems: Problems) -> list[Any]:
     if not isinstance(node.value, dict) or not node.value:
-        return [problems.add(node.where, f"expected names with what each must be, found {node.kind}")]
+        return [
+            problems.add(node.where, f"expected names with what each must be, found {node.kind}")
+        ]
     conditions: list[Any] = []
     for name, entry in node.value.items():
         if kind == "json" and (wrong := _bad_path(name)):

@@ -79,7 +79,8 @@ def load_text(
         experiment = INVALID
         problems.add(root.where, "something in this file is nested too deeply")
     wrong: list[Problem | str] = [
-        *sorted(set(problems.found)), *unknown_given(variables or {}, declared)
+        *sorted(set(problems.found)),
+        *unknown_given(variables or {}, declared),
     ]
     if wrong:
         raise InputError(_without_secrets(wrong, known))
@@ -116,7 +117,9 @@ def _experiment(
         if key not in entries:
             problems.add(root.where, f"missing key {key!r}: a list of at least one "
                                      f"{'check' if key == 'steady-state' else 'step'}")  # fmt: skip
-    checks = read_checks(entries["steady-state"].node, problems) if "steady-state" in entries else []
+    checks = (
+        read_checks(entries["steady-state"].node, problems) if "steady-state" in entries else []
+    )
     steps = read_method(entries["method"].node, problems) if "method" in entries else []
     gates = _gates(entries.get("gates"), checks, problems)
     limits = _limits(entries.get("blast-radius"), problems)
@@ -174,9 +177,7 @@ def _gates(
     return tuple(gates)
 
 
-def _verify(
-    entry: Entry | None, checks: Sequence[Check], problems: Problems
-) -> tuple[Verify, ...]:
+def _verify(entry: Entry | None, checks: Sequence[Check], problems: Problems) -> tuple[Verify, ...]:
     if entry is None:
         return (Verify(),)
     wanted = []

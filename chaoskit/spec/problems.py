@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeAlias
 
 from chaoskit.errors import InputError, Problem
@@ -31,15 +30,9 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
-    @contextmanager
-    def trial(self) -> Iterator[Problems]:
-        """For trying something out: what is found meanwhile is in the result, and not kept here."""
-        kept, self._found = self._found, {}
-        tried = Problems(self.file)
-        try:
-            yield tried
-        finally:
-            tried._found, self._found = self._found, kept
+    def take(self, other: Problems) -> None:
+        """Add all that another one gathered: of something that was only tried."""
+        self._found |= other._found
 
     def listed(self) -> list[Problem]:
         """All of them in the order of the file."""
@@ -73,6 +66,8 @@ def quoted(text: str) -> str:
 
 
 def _one_line(message: str) -> str:
-    return message if message.isprintable() else "".join(
-        c if c.isprintable() else repr(c)[1:-1] for c in message
+    return (
+        message
+        if message.isprintable()
+        else "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
     )

@@ -144,7 +144,9 @@ def _fault_kind(entry: Entry, problems: Problems) -> Any:
     name = entry.node.value
     names = registry.names("faults")
     if not isinstance(name, str):
-        return problems.add(entry.node.where, f"expected the name of a fault, found {entry.node.kind}")
+        return problems.add(
+            entry.node.where, f"expected the name of a fault, found {entry.node.kind}"
+        )
     if name not in names:
         hint = suggest(name, names) or f"; there are {', '.join(names)}"
         return problems.add(entry.node.where, f"no fault is named {name!r}{hint}")
@@ -183,7 +185,9 @@ def _target(node: Node, problems: Problems) -> tuple[Any, Any]:
     inner = entries[known[0]].node
     if not isinstance(inner.value, dict):
         expected = ", ".join(keys_of(kind)) if fields(kind) else ""  # type: ignore[arg-type]
-        return problems.add(inner.where, f"expected keys such as {expected}, found {inner.kind}"), pick
+        return problems.add(
+            inner.where, f"expected keys such as {expected}, found {inner.kind}"
+        ), pick
     return decode_mapping(inner.value, kind, inner.where, problems), pick
 
 
@@ -210,4 +214,6 @@ def _pick(node: Node, problems: Problems) -> Any:
             return problems.add(node.where, str(error))
         if 0 < fraction <= 1:
             return Pick(fraction=fraction)
-    return problems.add(node.where, f"expected a number from 1, a percentage or all, found {node.kind}")
+    return problems.add(
+        node.where, f"expected a number from 1, a percentage or all, found {node.kind}"
+    )

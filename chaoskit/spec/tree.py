@@ -97,18 +97,19 @@ def resolve(text: str) -> Any:
 
 
 def make_scalar(at: At, text: str, plain: bool, problems: Problems) -> Scalar:
-    """A scalar of that text, quoted or plain."""
-    bad = next((c for c in ("\0",) if c in text), "") or _surrogate(text)
-    if bad:
-        problems.add(at, f"the character U+{ord(bad):04X} cannot stand in a value")
-        text = text.replace(bad, "?").encode("utf-8", "replace").decode()
+    """A scalar of that text, quoted or plain. What an escape may say and no file, argument or
+    report can hold (NUL, half a character) is told."""
+    if bad := unusable(text):
+        problems.add(at, f"the character {bad} cannot stand in a value")
+        text = ""
     return Scalar(at, text, resolve(text) if plain else text)
 
 
-def _surrogate(text: str) -> str:
+def unusable(text: str) -> str:
+    """The first character that no argument, file or report can hold, as U+0000; or ""."""
     if text.isascii():
-        return ""
-    return next((c for c in text if "\ud800" <= c <= "\udfff"), "")
+        return "U+0000" if "\0" in text else ""
+    return next((f"U+{ord(c):04X}" for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "")
 
 
 def grow(parent: Listing | Table, child: Node, problems: Problems, at: At) -> None:

@@ -136,9 +136,11 @@ def decode(node: Node, annotation: Any, problems: Problems) -> Any:
 
 def _wrong_kind(node: Node, kind: Any, attempt: Problems) -> bool:
     """Whether a union's other members may still fit: the value as a whole was not of this kind."""
-    return len(attempt.found) == 1 and attempt.found[0].message.startswith(
-        ("expected", "a bare number")
-    ) and (attempt.found[0].line, attempt.found[0].column) == (node.where.line, node.where.column)
+    return (
+        len(attempt.found) == 1
+        and attempt.found[0].message.startswith(("expected", "a bare number"))
+        and (attempt.found[0].line, attempt.found[0].column) == (node.where.line, node.where.column)
+    )
 
 
 def _decode_one(node: Node, kind: Any, problems: Problems) -> Any:

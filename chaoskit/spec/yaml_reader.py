@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chaoskit.errors import InputError
 from chaoskit.spec.json_reader import JsonReader, NoJson
 from chaoskit.spec.problems import START, At, Problems
 from chaoskit.spec.tree import (
@@ -20,7 +19,8 @@ from chaoskit.spec.tree import (
 )
 
 _CORE = "tag:yaml.org,2002:"
-_KINDS = ("str", "int", "float", "bool", "null", "seq", "map")
+_TYPES = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
+_KINDS = ("str", "seq", "map", *_TYPES)
 
 
 def read_tree(text: str, problems: Problems) -> Node:
@@ -55,8 +55,6 @@ class _YamlReader:
             self._problems.stop(at, message)
         except (RecursionError, ValueError, IndexError, OverflowError) as error:
             # The pure Python parser lets a few of its own mistakes through.
-            if isinstance(error, InputError):
-                raise
             self._problems.stop(START, f"is no YAML: {error}")
 
     def _document(self) -> Node:
@@ -111,13 +109,10 @@ class _YamlReader:
         return node
 
     def _scalar(self, event: Any, at: At) -> Scalar:
-        kind = self._tag(event, at, ("str", "int", "float", "bool", "null"))
-        is_plain = not event.style and kind != "str" if kind != "!" else False
-        if kind in ("int", "float", "bool", "null"):
-            is_plain = True
+        kind = self._tag(event, at, ("str", *_TYPES))
+        is_plain = kind in _TYPES or (not event.style and not kind)
         scalar = make_scalar(at, event.value, is_plain, self._problems)
-        wanted = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
-        if kind in wanted and type(scalar.value) not in wanted[kind]:
+        if kind in _TYPES and type(scalar.value) not in _TYPES[kind]:
             self._problems.add(at, f"is not what its tag !!{kind} says")
             scalar.broken = True
         return scalar
@@ -159,7 +154,7 @@ class _YamlReader:
             following = next(self._events)
             node = self._node(following, depth)
             grow(table, node, self._problems, _at(following))
-            if event.value == "<<" and not event.style or event.tag == _CORE + "merge":
+            if (event.value == "<<" and not event.style) or event.tag == _CORE + "merge":
                 self._problems.add(key_at, "merge keys (<<) are not part of YAML 1.2: write it out")
             else:
                 add_entry(table, key.text, key_at, node, self._problems)

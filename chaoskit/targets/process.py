@@ -213,5 +213,3 @@ def _label(process: Process) -> str:
         return f"process {process.pid}"
     words = re.sub(r"\s+", " ", words)
     return f"process {process.pid} ({words if len(words) <= 60 else words[:57] + '...'})"
-
-

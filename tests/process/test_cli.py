@@ -136,20 +136,8 @@ def test_version_is_answered_without_importing_the_rest() -> None:
     }
 
 
-COMMANDS = [
-    "run",
-    "check",
-    "plan",
-    "recover",
-    "halt",
-    "release",
-    "status",
-    "report",
-    "faults",
-    "schema",
-    "init",
-    "demo",
-]
+COMMANDS = ["run", "check", "plan", "recover", "halt", "release", "status", "report"]
+COMMANDS += ["faults", "schema", "init", "demo"]
 
 
 def test_help_lists_every_command_examples_and_exit_codes() -> None:
@@ -583,6 +571,8 @@ def test_faults_says_of_each_what_it_does_to_what_and_how_it_comes_back() -> Non
     fields = {field["name"]: field for field in by_name["disk-fill"]["fields"]}
     assert fields["path"]["required"]
     assert fields["size"]["kind"] == "size"
+    assert "one way" in by_name["kill"]["way_back"]
+    assert "one way" in by_name["kill"]["ends"]
     text = chaoskit("faults", "pause", code=0).stdout
     assert text.startswith("pause  Stop every process of the tree")
     assert "kill  " not in text

@@ -99,8 +99,16 @@ def test_a_full_disk_stops_what_comes_and_not_the_undo(
 
 
 def test_cells_know_how_far_they_got() -> None:
-    change = {"kind": "change", "step": "1", "fault": "pause", "params": {}, "t": 0.1,
-              "target": {"kind": "process", "ref": {}, "label": "x"}, "was": "a", "put": "b"}
+    change = {
+        "kind": "change",
+        "step": "1",
+        "fault": "pause",
+        "params": {},
+        "t": 0.1,
+        "target": {"kind": "process", "ref": {}, "label": "x"},
+        "was": "a",
+        "put": "b",
+    }
     records = [
         {**change, "cell": 1, "key": "one"},
         {"kind": "made", "cell": 1},

@@ -223,7 +223,7 @@ def test_claims_of_runs_that_are_not_clean_count(state: State) -> None:
 
 def test_the_cord(state: State) -> None:
     assert halt.current(state) is None and halt.release(state) is None
-    pulled = halt.pull(state, "customers \"complain\"\n")
+    pulled = halt.pull(state, 'customers "complain"\n')
     assert halt.current(state) == pulled and "complain" in str(pulled)
     assert halt.pull(state, "another").reason == pulled.reason
     assert halt.release(state) == pulled

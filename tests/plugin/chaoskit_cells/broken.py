@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chaoskit_cells import HasCells, SetCells
-
 from chaoskit.errors import Gone
 from chaoskit.model.fault import Change, Found
 from chaoskit.model.units import Json
+from chaoskit_cells import HasCells, SetCells
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""The plug-in of tests/plugin is installed for these tests, here and in every child process."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaoskit import registry
+
+PLUGIN = str(Path(__file__).parent.parent / "plugin")
+
+if PLUGIN not in sys.path:
+    sys.path.insert(0, PLUGIN)
+    importlib.invalidate_caches()
+    registry._plugins.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """No helper of these runs lives longer than its test, even when that fails."""
+    yield
+    import contextlib
+    import signal
+
+    from chaoskit.errors import Gone
+    from chaoskit.targets.burdens import leftover_helpers
+
+    runs = {path.name for path in tmp_path.glob("**/runs/*")}
+    left = [(m, p) for m, p in leftover_helpers() if any(run in m for run in runs)]
+    for _, process in left:
+        with contextlib.suppress(Gone):
+            process.signal(signal.SIGKILL)
+    assert not left

@@ -1,0 +1,175 @@
+"""Every fault of the registry on every kind of target that has what it needs.
+
+A new fault is covered by being registered: its `examples` say how it is called.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from specimens import SPECIMENS
+
+from chaoskit import registry
+from chaoskit.model.params import thaw
+from chaoskit.spec import can
+from chaoskit.testing import conformance
+from chaoskit.testing.conformance import Trial
+
+
+def pairs() -> Iterator[Any]:
+    for fault in registry.names("faults"):
+        if fault.startswith(("broken-", "not-a", "does-not")):
+            continue
+        kind = registry.fault(fault)
+        for target in registry.names("targets"):
+            if can(registry.selector(target), kind):
+                for number, params in enumerate(kind.examples):
+                    yield pytest.param(fault, params, target, id=f"{fault}{number}-{target}")
+
+
+PAIRS = list(pairs())
+WITH_A_WAY_BACK = [p for p in PAIRS if p.values[0] != "kill" or "restart" in p.values[1]]
+LASTING = [p for p in WITH_A_WAY_BACK if p.values[0] != "kill"]
+
+
+def test_every_kind_of_target_has_a_specimen_and_every_fault_a_pair() -> None:
+    assert set(registry.names("targets")) == set(SPECIMENS)
+    builtin = {n for n in registry.names("faults") if not n.startswith(("broken", "not-", "does"))}
+    assert {pair.values[0] for pair in PAIRS} == builtin
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
+    fault, params, target = request.param
+    specimen = SPECIMENS[target](tmp_path)
+    try:
+        yield Trial(fault, params, specimen)
+    finally:
+        specimen.close()
+
+
+def each(pairs: list[Any]) -> Any:
+    return pytest.mark.parametrize(
+        "trial", [pytest.param(p.values, id=p.id) for p in pairs], indirect=True
+    )
+
+
+@each(LASTING)
+def test_the_effect_is_real(trial: Trial) -> None:
+    conformance.effect_is_real(trial)
+
+
+@each(WITH_A_WAY_BACK)
+def test_undoing_twice_is_harmless(trial: Trial) -> None:
+    conformance.undoing_twice_is_harmless(trial)
+
+
+@each(WITH_A_WAY_BACK)
+@pytest.mark.parametrize("sent", [
+    [signal.SIGTERM], [signal.SIGHUP], [signal.SIGQUIT], [signal.SIGINT],
+    [signal.SIGINT] * 2, [signal.SIGINT] * 3, [signal.SIGSTOP], [signal.SIGKILL],
+], ids=lambda sent: "+".join(number.name for number in sent))  # fmt: skip
+def test_undone_however_the_runner_ends(trial: Trial, sent: list[signal.Signals]) -> None:
+    conformance.undone_after(trial, sent)
+
+
+@each(LASTING)
+def test_a_foreign_value_is_stuck_for_its_cell_alone(trial: Trial) -> None:
+    conformance.a_foreign_value_is_stuck_for_its_cell_alone(trial)
+
+
+@each(PAIRS)
+def test_a_vanished_target_is_no_error(trial: Trial) -> None:
+    conformance.a_vanished_target_is_no_error(trial)
+
+
+@each(PAIRS)
+def test_an_effect_that_never_came_is_inconclusive(trial: Trial) -> None:
+    conformance.an_effect_that_never_came_is_inconclusive(trial)
+
+
+@each(LASTING)
+def test_an_effect_that_ends_early_is_inconclusive(trial: Trial) -> None:
+    conformance.an_effect_that_ends_early_is_inconclusive(trial)
+
+
+def dying(
+    fault: str, params: Mapping[str, Any], target: str, folder: Path, half: int
+) -> Iterator[tuple[Trial, str, str]]:
+    """A trial of its own for every exact point: undone by the guardian at the even ones and by
+    `recover` at the odd ones in one half, the other way round in the other."""
+
+    def trial(name: str) -> Trial:
+        (folder / name).mkdir()
+        return Trial(fault, params, SPECIMENS[target](folder / name))
+
+    first = trial("points")
+    try:
+        points = conformance.points(first)
+    finally:
+        first.specimen.close()
+    assert len(points) > 20
+    for number, point in enumerate(points):
+        at = trial(f"{number}")
+        try:
+            yield at, point, "guardian" if number % 2 == half else "recover"
+        finally:
+            at.specimen.close()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize(("fault", "params", "target"), WITH_A_WAY_BACK)
+def test_undone_after_death_at_every_exact_point(
+    fault: str, params: Mapping[str, Any], target: str, tmp_path: Path, half: int
+) -> None:
+    for trial, point, by in dying(fault, params, target, tmp_path, half):
+        conformance.undone_after_death_at(trial, point, by)
+
+
+BROKEN = {
+    "broken-does-nothing": conformance.effect_is_real,
+    "broken-forgets-half": conformance.undoing_twice_is_harmless,
+    "broken-toggles": conformance.undoing_twice_is_harmless,
+    "broken-overwrites": conformance.a_foreign_value_is_stuck_for_its_cell_alone,
+    "broken-chokes": conformance.a_vanished_target_is_no_error,
+    "broken-boasts": conformance.an_effect_that_never_came_is_inconclusive,
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_fault_is_caught(fault: str, tmp_path: Path) -> None:
+    trial = Trial(fault, {"value": "broken"}, SPECIMENS["cells"](tmp_path))
+    with pytest.raises(AssertionError):
+        BROKEN[fault](trial)
+
+
+@pytest.mark.parametrize("fault", ["broken-in-one-piece", "broken-hasty", "broken-forgetful"])
+def test_a_broken_fault_is_caught_by_an_exact_point(fault: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        for half in (0, 1):
+            (tmp_path / str(half)).mkdir()
+            at = tmp_path / str(half)
+            for trial, point, by in dying(fault, {"value": "broken"}, "cells", at, half):
+                conformance.undone_after_death_at(trial, point, by)
+
+
+def test_parameters_survive_the_journal() -> None:
+    from chaoskit.model.params import freeze
+    from chaoskit.model.units import Share
+
+    for fault in registry.names("faults"):
+        if fault.startswith(("not-a", "does-not", "broken")):
+            continue
+        kind = registry.fault(fault)
+        for params in kind.examples:
+            if all(isinstance(v, int) for v in params.values()):
+                made = kind(**params)
+                assert thaw(kind, freeze(made)) == made
+    from chaoskit.faults.cpu import Cpu
+
+    assert thaw(Cpu, freeze(Cpu(Share(0.5), pin=(0, 1)))) == Cpu(Share(0.5), pin=(0, 1))
