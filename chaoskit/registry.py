@@ -95,3 +95,21 @@ def selector(kind: str) -> type[Selector]:
 
 def probe(name: str) -> type[Probe]:
     return _load("probes", name, Probe)  # type: ignore[type-abstract]
+
+
+def possible(fault: type[Fault[Any]], target: type[Selector]) -> bool:
+    """Whether this kind of target has the capability that the fault needs.
+
+    Asked of the classes, as no target has been found yet: a capability's methods must be there,
+    and its fields annotated.
+    """
+    wanted = {
+        name
+        for base in fault.needs.__mro__
+        if getattr(base, "_is_protocol", False)
+        for name in (*vars(base), *getattr(base, "__annotations__", {}))
+        if not name.startswith("_")
+    }
+    kind = target.target
+    owned = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", {})}
+    return all(hasattr(kind, name) or name in owned for name in wanted)

@@ -6,7 +6,6 @@ fields are what the loader and the JSON Schema go by; see `chaoskit.spec.declare
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,10 +131,10 @@ class HttpAction:
 
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong with single fields, as (field, message)."""
-        found = []
-        if not re.match(r"https?://[^/?#\s]+", self.url) or re.search(r"\s", self.url):
-            found.append(("url", "expected a URL such as http://127.0.0.1:8080/path"))
-        if not re.fullmatch(r"[A-Z]+", self.method):
+        from chaoskit.model.url import problem_with
+
+        found = [("url", problem)] if (problem := problem_with(self.url)) else []
+        if not (self.method.isascii() and self.method.isalpha() and self.method.isupper()):
             found.append(("method", "expected a method such as GET or POST"))
         return found
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from chaoskit.model.experiment import Position
 from chaoskit.model.units import ENDING, PARSERS, WANTED, Share, Unit, parse_percent
 from chaoskit.spec.declared import Declared, declared, options, position_fields, unit_of
+from chaoskit.spec.nodes import Entry, Listing, Node, Scalar, Table, describe
 from chaoskit.spec.problems import Problems, meant, quoted
-from chaoskit.spec.tree import Entry, Listing, Node, Scalar, Table, describe
 
 T = TypeVar("T")
 
@@ -166,7 +166,9 @@ class Decoder:
         fitting = [choice for choice in choices if _shape(choice) is type(node)]
         if len(fitting) == 1:
             return self.value(fitting[0], node)
-        units = [unit_of(choice) or (Unit.PERCENT if choice is Share else None) for choice in choices]
+        units = [
+            unit_of(choice) or (Unit.PERCENT if choice is Share else None) for choice in choices
+        ]
         return self.wrong(node, " or ".join(map(wanted, choices)), _ending(node, units))
 
     def _quantity(self, unit: Unit, node: Node, made: Any = lambda value: value) -> Any:
@@ -207,7 +209,7 @@ class Decoder:
     def _literal(self, words: tuple[Any, ...], node: Node) -> Any:
         if isinstance(node, Scalar):
             for word in words:
-                if type(word) is type(node.value) and word == node.value or word == node.text:
+                if (type(word) is type(node.value) and word == node.value) or word == node.text:
                     return word
         like = ""
         if isinstance(node, Scalar) and not node.secrets:

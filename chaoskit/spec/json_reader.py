@@ -6,8 +6,7 @@ import re
 from bisect import bisect_right
 from json.decoder import JSONDecodeError, scanstring
 
-from chaoskit.spec.problems import At, Problems
-from chaoskit.spec.tree import (
+from chaoskit.spec.nodes import (
     MOST_DEPTH,
     Listing,
     Node,
@@ -17,6 +16,7 @@ from chaoskit.spec.tree import (
     grow,
     make_scalar,
 )
+from chaoskit.spec.problems import At, Problems
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null")

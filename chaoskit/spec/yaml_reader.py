@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chaoskit.spec.json_reader import JsonReader, NoJson
-from chaoskit.spec.problems import START, At, Problems
-from chaoskit.spec.tree import (
+from chaoskit.spec.nodes import (
     MOST_DEPTH,
     Listing,
     Node,
@@ -17,6 +16,7 @@ from chaoskit.spec.tree import (
     grow,
     make_scalar,
 )
+from chaoskit.spec.problems import START, At, Problems
 
 _CORE = "tag:yaml.org,2002:"
 _TYPES = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}

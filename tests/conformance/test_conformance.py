@@ -15,7 +15,7 @@ from specimens import SPECIMENS
 
 from chaoskit import registry
 from chaoskit.model.params import thaw
-from chaoskit.spec import can
+
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Trial
 
@@ -26,7 +26,7 @@ def pairs() -> Iterator[Any]:
             continue
         kind = registry.fault(fault)
         for target in registry.names("targets"):
-            if can(registry.selector(target), kind):
+            if registry.possible(kind, registry.selector(target)):
                 for number, params in enumerate(kind.examples):
                     yield pytest.param(fault, params, target, id=f"{fault}{number}-{target}")
 

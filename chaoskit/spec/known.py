@@ -1,0 +1,54 @@
+"""Looks up what a file names (faults, targets, probes) and tells what there is instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+from chaoskit import registry
+from chaoskit.errors import ChaoskitError
+from chaoskit.spec.declared import declared
+from chaoskit.spec.decode import BAD
+from chaoskit.spec.problems import At, Problems, meant, quoted
+
+Group: TypeAlias = Literal["faults", "targets", "probes"]
+
+_FIND: dict[Group, Callable[[str], type[Any]]] = {
+    "faults": registry.fault,
+    "targets": registry.selector,
+    "probes": registry.probe,
+}
+_ONE: dict[Group, str] = {"faults": "fault", "targets": "kind of target", "probes": "probe"}
+
+
+def look_up(group: Group, name: str, at: At, problems: Problems) -> type[Any]:
+    """The class of that name, fit to be decoded; BAD when there is none, which is told at `at`."""
+    try:
+        # What stands for actions in the journal is registered too, and is no name for a file.
+        if name in registry._INTERNAL[group]:
+            raise KeyError(name)
+        kind = _FIND[group](name)
+        declared(kind)
+    except KeyError:
+        names = registry.names(group)
+        like = meant(name, names)
+        told = f"no {_ONE[group]} is called {quoted(name)}; there are: {', '.join(names)}{like}"
+    except (ChaoskitError, TypeError) as error:
+        told = str(error)
+    else:
+        return kind
+    problems.add(at, told)
+    return BAD  # type: ignore[no-any-return]
+
+
+def lacks(target: type[Any], needs: type[Any]) -> list[str]:
+    """What the capability `needs` asks for and a kind of target has not."""
+    wanted = {
+        name
+        for base in needs.__mro__
+        if getattr(base, "_is_protocol", False)
+        for name in (*vars(base), *getattr(base, "__annotations__", {}))
+        if not name.startswith("_")
+    }
+    annotated = {n for base in target.__mro__ for n in getattr(base, "__annotations__", {})}
+    return sorted(n for n in wanted if n not in annotated and not hasattr(target, n))

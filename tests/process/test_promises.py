@@ -1,0 +1,482 @@
+"""The three promises under violence that needs no particular fault: disks, halts, clocks, claims."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaoskit.clock import until
+from chaoskit.errors import Gone
+from chaoskit.journal import State
+from chaoskit.procfs import Process
+
+CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
+
+
+class Victim:
+    """A sleeper known by a name of its own."""
+
+    def __init__(self) -> None:
+        self.name = f"victim-{uuid.uuid4().hex[:12]}"
+        self.popen = subprocess.Popen(["/bin/sh", "-c", "sleep 600; :", self.name])
+        self.process = Process.at(self.popen.pid)
+
+    def state(self) -> str:
+        return self.process.state()
+
+    def end(self) -> None:
+        for process in [*_children(self.process), self.process]:
+            with contextlib.suppress(Gone):
+                process.signal(signal.SIGKILL)
+        self.popen.wait()
+
+
+def _children(process: Process) -> list[Process]:
+    from chaoskit.procfs import tree
+
+    return tree(process)[1:]
+
+
+@pytest.fixture
+def victim() -> Iterator[Victim]:
+    made = Victim()
+    yield made
+    made.end()
+
+
+def write(path: Path, victim: Victim, hold: str = "30s", **more: Any) -> Path:
+    document: dict[str, Any] = {
+        "chaoskit": 1,
+        "title": "a test",
+        "steady-state": [
+            {"name": "there", "file": {"path": "/proc/self/stat"}, "expect": {"exists": True}}
+        ],
+        "method": [
+            {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": hold}
+        ],
+        "verify": [{"check": "there", "within": "1s"}],
+    }
+    path.write_text(json.dumps(document | more))
+    return path
+
+
+def chaoskit(*words: str | Path, state: Path, wait: bool = True, **more: Any) -> Any:
+    command = [CHAOSKIT, "--state", str(state), *map(str, words)]
+    if wait:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, **more)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+@contextlib.contextmanager
+def running(
+    file: Path, state: Path, victim: Victim, *words: str, **more: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A run whose fault is in."""
+    runner = chaoskit("run", file, *words, state=state, wait=False, **more)
+    try:
+        assert until(lambda: victim.state() == "stopped", 20), runner.communicate(timeout=5)
+        assert until(lambda: _injected(state), 20)
+        yield runner
+    finally:
+        runner.kill()
+        runner.communicate()
+
+
+def _injected(state: Path) -> bool:
+    return any(
+        r["kind"] == "injected" for folder in State(state).runs() for r in folder.records()
+    )
+
+
+def records(state: Path, kind: str) -> list[dict[str, Any]]:
+    return [r for f in State(state).runs() for r in f.records() if r["kind"] == kind]
+
+
+def test_a_halt_undoes_every_run_and_lets_none_start(tmp_path: Path, victim: Victim) -> None:
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        pulled = chaoskit("halt", "--reason", "customers complain", state=state)
+        assert pulled.returncode == 0
+        out, _ = runner.communicate(timeout=20)
+        assert runner.returncode == 4 and "customers complain" in out
+        assert victim.state() == "running"
+    again = chaoskit("run", file, state=state)
+    assert again.returncode == 3 and "customers complain" in again.stdout + again.stderr
+    assert "halted by" in again.stdout + again.stderr
+    assert chaoskit("plan", file, state=state).returncode == 3
+    assert chaoskit("release", state=state).returncode == 0
+    assert chaoskit("run", write(file, victim, "100ms"), state=state).returncode == 0
+    assert not records(state, "stuck")
+
+
+def test_two_runs_cannot_hurt_the_same_process(tmp_path: Path, victim: Victim) -> None:
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim):
+        second = chaoskit("run", file, state=state)
+        assert second.returncode == 3
+        assert "held by run" in second.stdout + second.stderr
+        # Nor one that names a part of it.
+        (child,) = _children(victim.process)
+        part = write(tmp_path / "part.json", victim, method=[
+            {"fault": "kill", "target": {"process": {"pid": child.pid}}, "for": "100ms"}
+        ])  # fmt: skip
+        third = chaoskit("run", part, state=state)
+        assert third.returncode == 3 and child.alive()
+
+
+def test_a_run_that_died_holds_its_claims_until_it_is_recovered(
+    tmp_path: Path, victim: Victim
+) -> None:
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+    assert victim.state() == "stopped"
+    status = chaoskit("status", state=state)
+    assert "chaoskit recover" in status.stdout + status.stderr
+    refused = chaoskit("run", file, state=state)
+    assert refused.returncode == 3 and "held by run" in refused.stdout + refused.stderr
+    recovered = chaoskit("recover", state=state)
+    assert recovered.returncode in (0, 4), recovered.stdout + recovered.stderr
+    assert victim.state() == "running"
+    assert chaoskit("recover", state=state).returncode == 0
+    assert chaoskit("run", write(file, victim, "100ms"), state=state).returncode == 0
+
+
+def _kill_guardian(state: Path) -> None:
+    """Kill the guardian of the latest run, and the runner before it can notice."""
+    from chaoskit.procfs import with_argument
+
+    run = State(state).find().id
+    (head,) = records(state, "run")
+    (guardian,) = with_argument(f"chaoskit-{run}")
+    os.kill(head["pid"], signal.SIGSTOP)
+    guardian.signal(signal.SIGKILL)
+    os.kill(head["pid"], signal.SIGKILL)
+
+
+def test_a_guardian_that_dies_ends_the_run(tmp_path: Path, victim: Victim) -> None:
+    from chaoskit.procfs import with_argument
+
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        run = State(state).find().id
+        for guardian in with_argument(f"chaoskit-{run}"):
+            guardian.signal(signal.SIGKILL)
+        out, _ = runner.communicate(timeout=20)
+        assert runner.returncode == 7 and "guardian" in out
+        assert victim.state() == "running"
+
+
+def test_the_hard_deadline_ends_every_run(tmp_path: Path, victim: Victim) -> None:
+    file = write(tmp_path / "e.json", victim, "900ms", **{"blast-radius": {"max-duration": "1s"}},
+                 method=[
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "500ms"},
+        {"run": "sleep 30"},
+    ])  # fmt: skip
+    done = chaoskit("run", file, state=tmp_path / "state")
+    assert done.returncode == 4 and "max-duration" in done.stdout
+    assert victim.state() == "running"
+    assert not _sleeping_under(records(tmp_path / "state", "run")[0]["run"])
+
+
+def _sleeping_under(run: str) -> list[Process]:
+    from chaoskit.procfs import with_environment
+
+    return [
+        p
+        for mark in (f"chaoskit-{run}-probe", f"chaoskit-{run}-1", f"chaoskit-{run}-2")
+        for p in with_environment(f"CHAOSKIT_COMMAND={mark}".encode())
+    ]
+
+
+def test_no_command_of_a_killed_runner_goes_on(tmp_path: Path, victim: Victim) -> None:
+    state = tmp_path / "state"
+    file = write(tmp_path / "e.json", victim, method=[{"run": "sleep 300 & sleep 300; wait"}])
+    runner = chaoskit("run", file, state=state, wait=False)
+    try:
+        assert until(lambda: bool(records(state, "change")), 20)
+        run = records(state, "run")[0]["run"]
+        assert until(lambda: len(_sleeping_under(run)) >= 2, 10)
+        runner.kill()
+        assert until(lambda: not _sleeping_under(run), 10)
+        assert until(lambda: not State(state).unsettled(), 10)
+    finally:
+        runner.kill()
+        runner.communicate()
+
+
+def test_the_undo_of_an_action_runs_however_the_run_ends(tmp_path: Path, victim: Victim) -> None:
+    state, marker = tmp_path / "state", tmp_path / "flag"
+    method = [
+        {"run": ["touch", str(marker)], "undo": ["rm", "-f", str(marker)]},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(tmp_path / "e.json", victim, method=method)
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with running(file, state, victim) as runner:
+            assert marker.exists()
+            runner.send_signal(how)
+            runner.wait(20)
+        assert until(lambda: not State(state).unsettled(), 10)
+        assert not marker.exists() and victim.state() == "running"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        until(lambda: subprocess.run(["umount", str(place)], capture_output=True).returncode == 0, 9)
+
+
+def fill(place: Path) -> None:
+    with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 4096)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_injected(
+    small_disk: Path, tmp_path: Path, victim: Victim
+) -> None:
+    file = write(tmp_path / "e.json", victim, "100ms")
+    fill(small_disk)
+    refused = chaoskit("run", file, state=small_disk / "state")
+    assert refused.returncode in (3, 7), refused.stdout + refused.stderr
+    assert "no space left" in refused.stdout + refused.stderr
+    assert victim.state() == "running"
+
+
+def test_a_disk_that_fills_stops_the_run_and_not_the_undo(
+    small_disk: Path, tmp_path: Path, victim: Victim
+) -> None:
+    gates = {"gates": [{"check": "there", "every": "20ms"}]}
+    file = write(tmp_path / "e.json", victim, **gates)
+    with running(file, small_disk / "state", victim) as runner:
+        fill(small_disk)
+        out, _ = runner.communicate(timeout=30)
+        assert runner.returncode == 7, out
+        assert "no space left" in out
+        assert victim.state() == "running"
+    assert not State(small_disk / "state").unsettled()
+
+
+def test_a_lost_state_folder_stops_the_run_and_not_the_undo(
+    tmp_path: Path, victim: Victim
+) -> None:
+    import shutil
+
+    state = tmp_path / "state"
+    method = [
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "1s"},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(tmp_path / "e.json", victim, method=method)
+    with running(file, state, victim) as runner:
+        shutil.rmtree(state)
+        out, err = runner.communicate(timeout=30)
+        assert runner.returncode == 7, out + err
+        assert victim.state() == "running"
+        assert "Traceback" not in out + err
+
+
+def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path: Path, victim: Victim) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = chaoskit("run", write(tmp_path / "e.json", victim), state=blocked)
+    assert done.returncode in (3, 7) and "state folder" in done.stderr + done.stdout
+    assert victim.state() == "running"
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+def test_a_clock_that_jumps_changes_no_hold_and_no_gate(tmp_path: Path, victim: Victim) -> None:
+    if not FAKETIME.exists():
+        pytest.skip("libfaketime is not installed")
+    state, moment = tmp_path / "state", tmp_path / "moment"
+    moment.write_text("+0d")
+    clock = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(moment),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    file = write(tmp_path / "e.json", victim, "2s")
+    began = time.monotonic()
+    with running(file, state, victim, env=os.environ | clock) as runner:
+        for jump in ("+400d", "-400d", "+1d"):
+            moment.write_text(jump)
+            time.sleep(0.3)
+            assert victim.state() == "stopped"
+        out, err = runner.communicate(timeout=30)
+        assert runner.returncode == 0, out + err
+    assert 2.0 <= time.monotonic() - began < 30.0
+    assert victim.state() == "running"
+    stamps = {record["at"][:4] for record in State(state).find().records()}
+    assert len(stamps) > 1, "the clock did not jump"
+
+
+def test_secrets_appear_nowhere(tmp_path: Path, victim: Victim) -> None:
+    state, secret = tmp_path / "state", "s3cr3t/pässword&1"
+    method = [
+        {"run": "test \"$PASSWORD\" = \"$EXPECTED\" && echo $PASSWORD",
+         "env": {"EXPECTED": "${PASSWORD}"}, "undo": "echo $PASSWORD >&2"},
+        {"fault": "kill", "target": {"process": {"cmdline": victim.name}}, "tree": True,
+         "for": "300ms", "restart": "test -n \"$PASSWORD\" && exec sleep 20"},
+    ]  # fmt: skip
+    steady = [
+        {"name": "it prints", "command": {"run": "echo $PASSWORD; echo $PASSWORD >&2"},
+         "expect": {"exit": 0, "output": {"contains": "3cr3t"}, "errors": {"matches": "nothing"}}},
+    ]  # fmt: skip
+    file = write(
+        tmp_path / "e.json", victim, method=method, variables={"PASSWORD": {"secret": True}}
+    )
+    shown = []
+    for words in (
+        ["run", str(file), "--var", f"PASSWORD={secret}", "--json"],
+        ["run", str(file), "--var", f"PASSWORD={secret}"],
+        ["report"],
+        ["report", "--json"],
+        ["check", str(file), "--var", f"PASSWORD={secret}"],
+    ):
+        done = chaoskit(*words, state=state)
+        shown.append(done.stdout + done.stderr)
+    write(file, victim, method=method, variables={"PASSWORD": {"secret": True}},
+          **{"steady-state": steady})  # fmt: skip
+    for words in (["run", str(file), "--var", f"PASSWORD={secret}"], ["report", "--json"]):
+        done = chaoskit(*words, state=state)
+        shown.append(done.stdout + done.stderr)
+        assert "${PASSWORD}" in done.stdout
+    write(file, victim, method=[{"wait": "${PASSWORD}"}], variables={"PASSWORD": {"secret": True}})
+    done = chaoskit("check", file, "--var", f"PASSWORD={secret}", state=state)
+    assert done.returncode == 2
+    shown.append(done.stdout + done.stderr)
+    for path in state.rglob("*"):
+        if path.is_file():
+            shown.append(path.read_text(errors="replace"))
+    for text in shown:
+        for shape in (secret, secret.encode("unicode_escape").decode(), "s3cr3t"):
+            assert shape not in text, text[:2000]
+
+
+def test_recover_asks_for_the_secret_that_an_undo_needs(tmp_path: Path, victim: Victim) -> None:
+    state, marker = tmp_path / "state", tmp_path / "flag"
+    method = [
+        {"run": ["touch", str(marker)], "env": {"TOKEN": "${TOKEN}"},
+         "undo": f'test "$TOKEN" = hunter2 && rm -f {marker}'},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]  # fmt: skip
+    file = write(tmp_path / "e.json", victim, method=method, variables={"TOKEN": {"secret": True}})
+    with running(file, state, victim, "--var", "TOKEN=hunter2") as runner:
+        _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+    bare = {k: v for k, v in os.environ.items() if k != "TOKEN"}
+    first = chaoskit("recover", state=state, env=bare)
+    assert first.returncode == 5 and "TOKEN" in first.stdout + first.stderr
+    assert victim.state() == "running" and marker.exists()
+    second = chaoskit("recover", "--var", "TOKEN=hunter2", state=state, env=bare)
+    assert second.returncode in (0, 4), second.stdout + second.stderr
+    assert not marker.exists()
+    journal = next(state.rglob("journal.jsonl")).read_text()
+    assert "hunter2" not in journal
+
+
+def test_a_foreign_value_is_accepted_or_forced_by_name_only(
+    tmp_path: Path, victim: Victim
+) -> None:
+    """Its soft limit is changed by somebody else while it is lowered."""
+    import resource
+
+    pid = victim.process.pid
+    method = [{"fault": "open-files", "target": {"process": {"cmdline": victim.name}}, "leave": 5,
+               "for": "30s"}]  # fmt: skip
+    for way, left in (("--accept", 77), ("--force", None)):
+        was = victim.process.file_limit()
+        state, file = tmp_path / f"state{way}", write(tmp_path / "e.json", victim, method=method)
+        runner = chaoskit("run", file, state=state, wait=False)
+        try:
+            assert until(lambda state=state: _injected(state), 20)
+            hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (77, hard))
+            runner.send_signal(signal.SIGINT)
+            out, _ = runner.communicate(timeout=30)
+        finally:
+            runner.kill()
+            runner.communicate()
+        assert runner.returncode == 5 and "77" in out
+        stuck = State(state).find().result().left
+        assert [cell.found for cell in stuck] == [[77, hard]]
+        # A child that had the same limit is back; only the cell that was changed is left alone.
+        (child,) = _children(victim.process)
+        assert child.file_limit() == was
+        still = chaoskit("recover", state=state)
+        assert still.returncode == 5
+        done = chaoskit("recover", way, str(stuck[0].cell), state=state)
+        assert done.returncode in (0, 4), done.stdout + done.stderr
+        assert victim.process.file_limit()[0] == (left or was[0])
+        assert not State(state).unsettled()
+        assert any("who" in r and r["who"] for r in records(state, "recovery"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
+
+
+def test_scan_finds_leftovers_without_any_journal(tmp_path: Path, victim: Victim) -> None:
+    import shutil
+
+    state, folder = tmp_path / "state", tmp_path / "full"
+    folder.mkdir()
+    method = [{"fault": "disk-fill", "target": {"process": {"cmdline": victim.name}},
+               "path": str(folder), "size": "8MiB", "for": "30s"}]  # fmt: skip
+    runner = chaoskit("run", write(tmp_path / "e.json", victim, method=method), state=state,
+                      wait=False)  # fmt: skip
+    try:
+        assert until(lambda: _injected(state), 20)
+        _kill_guardian(state)
+    finally:
+        runner.kill()
+        runner.communicate()
+    shutil.rmtree(state)
+    assert len(list(folder.iterdir())) == 1
+    found = chaoskit("recover", "--scan", folder, state=state)
+    assert found.returncode in (0, 4, 5), found.stdout + found.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_everything_reads_the_same_at_reboot(tmp_path: Path, victim: Victim) -> None:
+    """A journal of another boot: its processes are gone, and nothing else is touched."""
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+    journal = State(state).find().path / "journal.jsonl"
+    boot = victim.process.boot
+    journal.write_text(journal.read_text().replace(boot, "0b00ed00"))
+    recovered = chaoskit("recover", state=state)
+    assert recovered.returncode in (0, 4), recovered.stdout + recovered.stderr
+    assert victim.state() == "stopped", "a process of this boot was touched"
+    assert {r["how"] for r in records(state, "undone")} == {"gone"}
+    victim.process.signal(signal.SIGCONT)
+
+
