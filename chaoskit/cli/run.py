@@ -38,24 +38,26 @@ def arguments(parser: ArgumentParser) -> None:
     add_variables(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="what `pick` chooses by")
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
-    parser.add_argument("--dry-run", action="store_true", help="do all but inject")
     parser.add_argument("--plain", action="store_true", help="plain lines, no live view")
     add_json(parser)
 
 
 def run(args: Namespace) -> int:
+    from chaoskit.engine.ears import late_signals
+
     experiments = load_all(args)
     state = open_state(args)
     results: list[Result] = []
-    for index, experiment in enumerate(experiments, 1):
-        if len(experiments) > 1 and not args.json:
-            say(printable(f"== {index} of {len(experiments)}: {experiment.file}"))
-        result, aborted_by = one(experiment, state, args)
-        results.append(result)
-        if _over(result, aborted_by) and index < len(experiments):
-            tell(f"chaoskit: {len(experiments) - index} more experiments were not run")
-            break
-    return _ending(results, args)
+    with late_signals() as came:
+        for index, experiment in enumerate(experiments, 1):
+            if len(experiments) > 1 and not args.json:
+                say(printable(f"== {index} of {len(experiments)}: {experiment.file}"))
+            result, aborted_by = one(experiment, state, args)
+            results.append(result)
+            if (came or _over(result, aborted_by)) and index < len(experiments):
+                tell(f"chaoskit: {len(experiments) - index} more experiments were not run")
+                break
+        return _ending(results, args)
 
 
 def one(experiment: Experiment, state: State, args: Namespace) -> tuple[Result, str]:
@@ -70,7 +72,6 @@ def one(experiment: Experiment, state: State, args: Namespace) -> tuple[Result, 
             seed=args.seed,
             reason=args.reason,
             observer=view,
-            dry_run=args.dry_run,
         )
         trouble = _report(state, result)
     except Refused as error:

@@ -126,5 +126,23 @@ class Ears:
             self._abort.pull("disk", trouble)
 
 
+@contextlib.contextmanager
+def late_signals() -> Iterator[list[int]]:
+    """For a command that does nothing but run: a second Ctrl-C that comes when the run is over
+    already changes neither its report nor its exit code, up to the very end of the process.
+
+    Gives the signals that came while no run was on. Only for the main thread.
+    """
+    came: list[int] = []
+    for number in _ABORTING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        # The interpreter puts the default back when it ends, so a handler is not enough.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ABORTING)
+
+
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Only so that the signal is not fatal; the pipe tells the thread."""

@@ -101,14 +101,6 @@ class Session:
             self._sample,
         )
         self.steps = Steps(self)
-        # Started first, so that it wakes up while the steady state is read.
-        self.guard.start(
-            self.folder.path,
-            self.folder.id,
-            environment,
-            faults=sorted({step.fault.name for step in experiment.fault_steps()} | ACTIONS),
-            targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
-        )
         ears = Ears(
             self.abort,
             self.guard,
@@ -133,6 +125,15 @@ class Session:
             return self._rule(ears)
 
     def _steady_and_method(self, ears: Ears) -> None:
+        experiment = self.experiment
+        # Started first, so that it wakes up while the steady state is read.
+        self.guard.start(
+            self.folder.path,
+            self.folder.id,
+            experiment.environment(),
+            faults=sorted({step.fault.name for step in experiment.fault_steps()} | ACTIONS),
+            targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
+        )
         self._plan()
         self.phase("before", "reading the steady state")
         ill = [s for s in self.watch.before() if s.sight is not Sight.OK]
@@ -147,7 +148,7 @@ class Session:
         self._ran = True
         self.watch.start()
         self.phase("method", "")
-        self.steps.run(self.experiment.method)
+        self.steps.run(experiment.method)
 
     def _undo_and_verify(self) -> None:
         self.phase("undo", "")

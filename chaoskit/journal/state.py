@@ -194,8 +194,20 @@ class State:
         return [RunFolder(self, name) for name in sorted(self._names("open"), reverse=True)]
 
     def left(self) -> list[RunFolder]:
-        """The runs that died with nobody at work on them: `chaoskit recover` undoes these."""
-        return [folder for folder in self.unsettled() if not folder.in_use()]
+        """The runs that died with nobody at work on them: `chaoskit recover` undoes these.
+
+        One that died before its first change has left nothing: it is settled on sight.
+        """
+        found = []
+        for folder in self.unsettled():
+            if folder.in_use():
+                continue
+            if any(record["kind"] == "change" for record in folder.records()):
+                found.append(folder)
+            else:
+                with contextlib.suppress(OSError):
+                    folder.settled()
+        return found
 
     def find(self, run: str | None = None) -> RunFolder:
         """The run of that id or beginning of an id; the newest without. Raises StateError."""

@@ -113,6 +113,7 @@ def width(stream: TextIO | None) -> int | None:
     try:
         if stream is None or not stream.isatty():
             return None
-        return max(20, os.get_terminal_size(stream.fileno()).columns)
+        # Serial lines and some CI runners say that they have no columns at all.
+        return max(20, os.get_terminal_size(stream.fileno()).columns or 80)
     except (OSError, ValueError):
         return None

@@ -19,6 +19,7 @@ class Held:
 
 def others(state: State, own: str) -> list[Held]:
     """The claims of every run but `own` that runs or was left behind. Raises StateError."""
+    state.left()  # What died before its first change holds nothing.
     return [
         Held(
             folder.id,

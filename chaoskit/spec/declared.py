@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -41,40 +40,52 @@ class Declared:
         return self.default is MISSING
 
 
-@cache
-def declared(kind: type) -> tuple[Declared, ...]:
+def declared(kind: type[Any]) -> tuple[Declared, ...]:
     """The keys that a dataclass declares. Raises TypeError when it is none, or when an annotation
     cannot be read from a file."""
+    return _read(kind)[0]
+
+
+def position_fields(kind: type[Any]) -> tuple[str, ...]:
+    """The fields that say where the thing stands; the loader fills them."""
+    return _read(kind)[1]
+
+
+_known: dict[type[Any], tuple[tuple[Declared, ...], tuple[str, ...]]] = {}
+
+
+def _read(kind: type[Any]) -> tuple[tuple[Declared, ...], tuple[str, ...]]:
+    if kind in _known:
+        return _known[kind]
+    name = kind.__name__
     if not is_dataclass(kind):
-        raise TypeError(f"{kind.__name__} is no dataclass")
+        raise TypeError(f"{name} is no dataclass")
     try:
         hints = get_type_hints(kind, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{kind.__name__}: {error}") from error
-    found = []
+        raise TypeError(f"{name}: {error}") from error
+    found, positions = [], []
     for item in fields(kind):
         meta = item.metadata
         key = meta.get("key", item.name.rstrip("_").replace("_", "-"))
         hint = hints[item.name]
-        if not item.init or key is None or meta.get("internal") or item.name == "wants":
-            continue
         if Position in options(hint):
+            positions.append(item.name)
+            continue
+        if not item.init or key is None or meta.get("internal") or item.name == "wants":
             continue
         default = item.default
         if item.default_factory is not MISSING:
             default = item.default_factory()
         if "default" in meta:
             default = meta["default"]
-        _check(hint, f"{kind.__name__}.{item.name}")
+        _check(hint, f"{name}.{item.name}")
         found.append(Declared(item.name, key, hint, default, meta))
-    return tuple(found)
+    _known[kind] = tuple(found), tuple(positions)
+    return _known[kind]
 
 
-@cache
-def position_fields(kind: type) -> tuple[str, ...]:
-    """The fields that say where the thing stands; the loader fills them."""
-    hints = get_type_hints(kind, include_extras=True)
-    return tuple(f.name for f in fields(kind) if Position in options(hints[f.name]))
+_NUMBERS = (Unit.SIZE, Unit.RATE, Unit.NUMBER)
 
 
 def options(hint: Any) -> tuple[Any, ...]:
@@ -85,8 +96,8 @@ def options(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) not in (Union, UnionType):
         return (hint,)
     found = get_args(hint)
-    if any(option in (int, float) or unit_of(option) in (Unit.SIZE, Unit.RATE) for option in found):
-        found = tuple(Share if unit_of(o) is Unit.PERCENT else o for o in found)
+    if any(o in (int, float) or unit_of(o) in _NUMBERS for o in found):
+        found = tuple(dict.fromkeys(Share if unit_of(o) is Unit.PERCENT else o for o in found))
     return found
 
 

@@ -8,10 +8,12 @@ from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from chaoskit.model.experiment import Position
-from chaoskit.model.units import ENDING, PARSERS, WANTED, Share, Unit, parse_percent
+from chaoskit.model.units import PARSERS, WANTED, Share, Unit, show
 from chaoskit.spec.declared import Declared, declared, options, position_fields, unit_of
 from chaoskit.spec.nodes import Entry, Listing, Node, Scalar, Table, describe
+from chaoskit.spec.patterns import json_path_problem, regex_problem
 from chaoskit.spec.problems import Problems, meant, quoted
+from chaoskit.spec.wording import ending, shape, wanted
 
 T = TypeVar("T")
 
@@ -46,7 +48,7 @@ class Decoder:
         unit = unit_of(hint)
         if hint is Share:
             return self._quantity(Unit.PERCENT, node, Share)
-        if unit in PARSERS:
+        if unit is not None and unit in PARSERS:
             return self._quantity(unit, node)
         if unit is Unit.COMMAND:
             return self._command(node)
@@ -76,7 +78,7 @@ class Decoder:
         if not isinstance(node, Table):
             return self.wrong(node, "a mapping of keys to values")
         keys = {item.key: item for item in declared(kind)}
-        self.unknown(node, [*keys, *beside])
+        sound = self.unknown(node, [*keys, *beside])
         values: dict[str, Any] = dict(given)
         for item in keys.values():
             if item.name in given:
@@ -90,17 +92,19 @@ class Decoder:
                 values[item.name] = item.default
         for name in position_fields(kind):
             values.setdefault(name, self.where(node))
-        if any(value is BAD for value in values.values()):
+        if not sound or any(value is BAD for value in values.values()):
             return BAD
         return self._made(kind, values, node)
 
-    def unknown(self, node: Table, known: Collection[str]) -> None:
-        """Tell each key that is none of the known ones."""
+    def unknown(self, node: Table, known: Collection[str]) -> bool:
+        """Tell each key that is none of the known ones; whether there was none."""
+        before = len(self.problems)
         for key, entry in node.entries.items():
             if key not in known:
                 like = meant(key, known)
                 told = "" if like else f"; there are: {', '.join(known) or 'none'}"
                 self.problems.add(entry.at, f"unknown key {quoted(key)}{told}{like}")
+        return len(self.problems) == before
 
     def text(self, node: Node) -> Any:
         """Text that is shown everywhere, so not empty and without secrets; or BAD."""
@@ -163,13 +167,13 @@ class Decoder:
             value = Decoder(tried).value(choice, node)
             if value is not BAD:
                 return value
-        fitting = [choice for choice in choices if _shape(choice) is type(node)]
+        fitting = [choice for choice in choices if shape(choice) is type(node)]
         if len(fitting) == 1:
             return self.value(fitting[0], node)
         units = [
             unit_of(choice) or (Unit.PERCENT if choice is Share else None) for choice in choices
         ]
-        return self.wrong(node, " or ".join(map(wanted, choices)), _ending(node, units))
+        return self.wrong(node, " or ".join(map(wanted, choices)), ending(node, units))
 
     def _quantity(self, unit: Unit, node: Node, made: Any = lambda value: value) -> Any:
         if isinstance(node, Scalar) and isinstance(node.value, str):
@@ -177,7 +181,7 @@ class Decoder:
                 return made(PARSERS[unit](node.value))
             except ValueError:
                 pass  # Its message repeats the value, which may be a secret.
-        return self.wrong(node, WANTED[unit], _ending(node, [unit]))
+        return self.wrong(node, WANTED[unit], ending(node, [unit]))
 
     def _command(self, node: Node) -> Any:
         words = node.items if isinstance(node, Listing) else [node]
@@ -236,9 +240,10 @@ class Decoder:
             return value if _finite(value) else self.wrong(node, "a finite number")
         if kind is str and isinstance(node, Scalar):
             if isinstance(value, str) or node.loose:
+                node.value = node.text  # In the resolved document too it is text.
                 return node.text
             if value is not None:
-                return self.wrong(node, what or "text", f'; write "{node.shown[:40]}"')
+                return self.wrong(node, what or "text", f'; write "{node.shown}"')
         if kind is bool and isinstance(value, bool):
             return value
         if kind is int and isinstance(value, int) and not isinstance(value, bool):
@@ -248,79 +253,9 @@ class Decoder:
         return self.wrong(node, what or wanted(kind))
 
 
-def wanted(hint: Any) -> str:
-    """What an annotation asks for, in words."""
-    if unit := unit_of(hint):
-        return WANTED[unit]
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(str(word) for word in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"a list of {wanted(get_args(hint)[0])}"
-    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    if hint is Share:
-        return WANTED[Unit.PERCENT]
-    if len(choices := options(hint)) > 1:
-        return " or ".join(wanted(choice) for choice in choices if choice is not type(None))
-    return words.get(hint, "a value" if hint is Any else "a mapping")
-
-
-def regex_problem(text: str) -> str:
-    """Why that is no regular expression, or ""."""
-    import re
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def json_path_problem(text: str) -> str:
-    """Why that is no JSON path, or ""."""
-    import jsonpath
-
-    try:
-        jsonpath.compile(text)
-    except (jsonpath.JSONPathError, RecursionError, ValueError) as error:
-        return str(error).splitlines()[0] if str(error) else "it cannot be read"
-    return ""
-
-
-def parse_share(text: str) -> float:
-    """A fraction above 0 and not above 1 from `25%`. Raises ValueError."""
-    fraction = parse_percent(text)
-    if not 0 < fraction <= 1:
-        raise ValueError("expected a percentage above 0% and up to 100%")
-    return fraction
-
-
 def _finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _shape(hint: Any) -> type:
-    """The kind of node that can be read as that."""
-    hint = get_args(hint)[0] if unit_of(hint) not in (None, Unit.COMMAND) else hint
-    origin = get_origin(hint)
-    if origin is tuple:
-        return Listing
-    if hint is not Share and is_dataclass(hint):
-        return Table
-    return Table if isinstance(origin, type) and issubclass(origin, Mapping) else Scalar
-
-
-def _ending(node: Node, units: list[Unit | None]) -> str:
-    """How to write a bare number with its unit."""
-    endings = [ENDING[unit] for unit in units if unit in ENDING]
-    if not isinstance(node, Scalar) or isinstance(node.value, bool | str | None) or not endings:
-        return ""
-    return "; write " + " or ".join(f"{node.shown[:40]}{ending}" for ending in endings)
-
-
 def _limit(value: float, unit: Unit) -> str:
-    from chaoskit.model.units import show
-
     return show(value, unit)

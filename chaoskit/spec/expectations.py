@@ -7,8 +7,9 @@ from typing import Any
 from chaoskit.model.expect import MATCHERS, Condition, Expectation
 from chaoskit.model.probe import Probe
 from chaoskit.model.units import PARSERS, WANTED, Duration, Regex, Unit
-from chaoskit.spec.decode import BAD, Decoder, json_path_problem
+from chaoskit.spec.decode import BAD, Decoder
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe
+from chaoskit.spec.patterns import json_path_problem
 from chaoskit.spec.problems import meant, quoted
 
 _WILD = " *"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from json.decoder import JSONDecodeError, scanstring
+from json import JSONDecodeError
+from json import decoder as json_decoder
 
 from chaoskit.spec.nodes import (
     MOST_DEPTH,
@@ -70,10 +71,12 @@ class JsonReader:
 
     def _string(self) -> str:
         try:
-            text, self._index = scanstring(self._text, self._index + 1, True)
+            # Not in the stubs; the decoder's own, in C where there is one.
+            scan = json_decoder.scanstring  # type: ignore[attr-defined]
+            text, self._index = scan(self._text, self._index + 1, True)
         except JSONDecodeError as error:
             raise NoJson from error
-        return text
+        return str(text)
 
     def _listing(self, at: At, depth: int) -> Listing:
         listing = Listing(at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from chaoskit import registry
@@ -21,8 +21,13 @@ _FIND: dict[Group, Callable[[str], type[Any]]] = {
 _ONE: dict[Group, str] = {"faults": "fault", "targets": "kind of target", "probes": "probe"}
 
 
-def look_up(group: Group, name: str, at: At, problems: Problems) -> type[Any]:
-    """The class of that name, fit to be decoded; BAD when there is none, which is told at `at`."""
+def look_up(
+    group: Group, name: str, at: At, problems: Problems, beside: Sequence[str] = ()
+) -> type[Any]:
+    """The class of that name, fit to be decoded; BAD when there is none, which is told at `at`.
+
+    beside: other keys that may stand there, which may have been meant.
+    """
     try:
         # What stands for actions in the journal is registered too, and is no name for a file.
         if name in registry._INTERNAL[group]:
@@ -31,7 +36,7 @@ def look_up(group: Group, name: str, at: At, problems: Problems) -> type[Any]:
         declared(kind)
     except KeyError:
         names = registry.names(group)
-        like = meant(name, names)
+        like = meant(name, [*names, *beside])
         told = f"no {_ONE[group]} is called {quoted(name)}; there are: {', '.join(names)}{like}"
     except (ChaoskitError, TypeError) as error:
         told = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,12 @@ class _Loader:
         self._version()
         names = self._check_names()
         method = self._part("method", Method(self._decoder).read)
-        limits = self._part("blast-radius", self._limits, BlastRadius())
+        limits = self._part(
+            "blast-radius", lambda node: self._decoder.fields(BlastRadius, node), BlastRadius()
+        )
         parts = {
             "title": self._part("title", self._decoder.text),
-            "hypothesis": self._part("hypothesis", self._prose, ""),
+            "hypothesis": self._part("hypothesis", self._decoder.text, ""),
             "tags": self._part("tags", self._tags, ()),
             "steady_state": self._part(STEADY_STATE, self._checks),
             "method": method,
@@ -108,9 +111,6 @@ class _Loader:
         value = self._decoder.value(int, entry.node)
         if value is not BAD and value != VERSION:
             self._decoder.bad(entry.node, f"this chaoskit reads version {VERSION} of the format")
-
-    def _prose(self, node: Node) -> Any:
-        return self._decoder.text(node)
 
     def _tags(self, node: Node) -> Any:
         if not isinstance(node, Listing):
@@ -150,27 +150,30 @@ class _Loader:
             if key not in entries:
                 decoder.bad(node, f"the key {key!r} is missing")
         name = decoder.text(entries["name"].node) if "name" in entries else BAD
-        kinds = [key for key in entries if key not in ("name", "expect")]
+        named = [key for key in entries if key not in ("name", "expect")]
+        kinds = {
+            key: kind
+            for key in named
+            if (kind := look_up("probes", key, entries[key].at, self._problems, ("name", "expect")))
+            is not BAD
+        }
         if len(kinds) > 1:
-            at = entries[kinds[1]].at
-            self._problems.add(at, f"a check has one probe: {kinds[0]} or {kinds[1]}")
-        elif not kinds:
+            first, second = list(kinds)[:2]
+            self._problems.add(entries[second].at, f"a check has one probe: {first} or {second}")
+        elif not named:
             decoder.bad(node, "the check has no probe")
-        probe, expect = BAD, BAD
-        for key in kinds:
-            kind = look_up("probes", key, entries[key].at, self._problems)
-            if kind is BAD:
-                continue
-            if "expect" in entries:
-                expect = Expectations(decoder, kind).read(entries["expect"].node)
-            wants = (
-                ()
-                if expect is BAD
-                else tuple(dict.fromkeys(c.reading for c in expect.conditions if " " in c.reading))
-            )
-            given = {"wants": wants} if "wants" in getattr(kind, "__dataclass_fields__", ()) else {}
-            probe = decoder.fields(kind, entries[key].node, **given)
-        if len(kinds) != 1 or BAD in (name, probe, expect):
+        if len(kinds) != 1 or len(named) != 1:
+            return BAD
+        ((key, kind),) = kinds.items()
+        expect: Any = BAD
+        given: dict[str, Any] = {}
+        if "expect" in entries:
+            expect = Expectations(decoder, kind).read(entries["expect"].node)
+        if expect is not BAD and "wants" in {field.name for field in fields(kind)}:
+            wants = (c.reading for c in expect.conditions if c.reading not in kind.readings)
+            given = {"wants": tuple(dict.fromkeys(wants))}
+        probe = decoder.fields(kind, entries[key].node, **given)
+        if BAD in (name, probe, expect):
             return BAD
         return Check(name, probe, expect, decoder.where(node))
 
@@ -199,9 +202,6 @@ class _Loader:
             return self._decoder.bad(node, f"expected at least one {what}, found none")
         found = tuple(read(item) for item in node.items)
         return BAD if any(item is BAD for item in found) else found
-
-    def _limits(self, node: Node) -> BlastRadius | Any:
-        return self._decoder.fields(BlastRadius, node)
 
     def _fits(self, method: Collection[Step], limits: BlastRadius) -> None:
         """The deadline of the run must leave room for the method."""

@@ -17,9 +17,10 @@ from chaoskit.model.experiment import (
     WaitAction,
 )
 from chaoskit.model.units import Duration
-from chaoskit.spec.decode import BAD, Decoder, parse_share
+from chaoskit.spec.decode import BAD, Decoder
 from chaoskit.spec.known import lacks, look_up
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe
+from chaoskit.spec.patterns import parse_share
 from chaoskit.spec.problems import meant, quoted
 
 KINDS = ("fault", "run", "http", "wait", "parallel")
@@ -130,17 +131,18 @@ class Method:
             if staged:
                 decoder.problems.add(at, "the stages say how many: leave pick out")
         kinds = [key for key in node.entries if key != "pick"]
-        found = []
+        found = {}
         for key in kinds:
-            kind = look_up("targets", key, node.entries[key].at, decoder.problems)
+            kind = look_up("targets", key, node.entries[key].at, decoder.problems, ["pick"])
             if kind is not BAD:
-                found.append(decoder.fields(kind, node.entries[key].node))
-        if len(kinds) > 1:
-            at = node.entries[kinds[1]].at
-            decoder.problems.add(at, f"a target is of one kind: {kinds[0]} or {kinds[1]}")
+                found[key] = decoder.fields(kind, node.entries[key].node)
+        if len(found) > 1:
+            first, second = list(found)[:2]
+            told = f"a target is of one kind: {first} or {second}"
+            decoder.problems.add(node.entries[second].at, told)
         elif not kinds:
             decoder.bad(node, "no kind of target is named, as {process: {name: worker}}")
-        return (found[0], pick) if len(found) == len(kinds) == 1 else (BAD, pick)
+        return (next(iter(found.values())), pick) if len(found) == len(kinds) == 1 else (BAD, pick)
 
     def _stages(self, node: Node) -> Any:
         if not isinstance(node, Listing) or not node.items:
@@ -165,9 +167,8 @@ class Method:
                     return Pick(fraction=parse_share(node.value))
                 except ValueError:
                     pass
-            elif isinstance(node.value, int) and not isinstance(node.value, bool):
-                if node.value >= 1:
-                    return Pick(count=node.value)
+            elif type(node.value) is int and node.value >= 1:
+                return Pick(count=node.value)
         return self._decoder.wrong(node, "a number from 1, a percentage up to 100%, or all")
 
 

@@ -18,7 +18,7 @@ class Scalar:
 
     shown: the text with `${NAME}` for secrets. secrets: their names. loose: the whole of it is one
     variable, so its text will do where a text is wanted and its value where anything else is.
-    broken: a variable is missing, which has been told; nothing more is to be said of it.
+    broken: what is wrong with it has been told; nothing more is to be said of it.
     """
 
     __slots__ = ("at", "broken", "loose", "secrets", "shown", "text", "value")
@@ -102,7 +102,9 @@ def make_scalar(at: At, text: str, plain: bool, problems: Problems) -> Scalar:
     if bad := unusable(text):
         problems.add(at, f"the character {bad} cannot stand in a value")
         text = ""
-    return Scalar(at, text, resolve(text) if plain else text)
+    scalar = Scalar(at, text, resolve(text) if plain else text)
+    scalar.broken = bool(bad)
+    return scalar
 
 
 def unusable(text: str) -> str:
@@ -134,16 +136,16 @@ def add_entry(table: Table, key: str, at: At, node: Node, problems: Problems) ->
 def describe(node: Node) -> str:
     """What was found, for messages; never a secret."""
     if isinstance(node, Listing):
-        return "a list"
+        return "a list" if node.items else "an empty list"
     if isinstance(node, Table):
-        return "a mapping"
+        return "a mapping" if node.entries else "an empty mapping"
     if isinstance(node.value, str):
         return quoted(node.shown)
     if node.value is None:
         return "nothing"
     if isinstance(node.value, bool):
         return "true" if node.value else "false"
-    return f"the number {node.shown[:40]}"
+    return f"the number {node.shown}"
 
 
 def plain(node: Node) -> Any:

@@ -11,6 +11,8 @@ At: TypeAlias = tuple[int, int]
 """Line and column, from 1."""
 
 START: At = (1, 1)
+_BEGIN, _END = "\ue000", "\ue001"
+_UNMARKED = dict.fromkeys(map(ord, _BEGIN + _END), "?")
 SHOWN = 60
 """Characters of what was found that a message repeats."""
 
@@ -37,7 +39,7 @@ class Problems:
     def listed(self) -> list[Problem]:
         """All of them in the order of the file."""
         return [
-            Problem(self.file, *at, _one_line(self.redact(message)))
+            Problem(self.file, *at, _one_line(_unquoted(self.redact(message))))
             for at, message in sorted(self._found)
         ]
 
@@ -61,8 +63,18 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text from the file, for a message: on one line, and cut when long."""
-    return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+    """Text from the file, for a message. It is cut and put in quotes when the message is told:
+    after secrets have been taken out, for half a secret would be found by nobody."""
+    return _BEGIN + text.translate(_UNMARKED) + _END
+
+
+def _unquoted(message: str) -> str:
+    if _BEGIN not in message:
+        return message
+    before, _, rest = message.partition(_BEGIN)
+    text, _, after = rest.partition(_END)
+    cut = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return before + repr(cut) + _unquoted(after)
 
 
 def _one_line(message: str) -> str:

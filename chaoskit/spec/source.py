@@ -67,11 +67,12 @@ def text_of(source: str | bytes, name: str) -> str:
         odd += [index for c in _ODD if (index := text.find(c)) >= 0]
     if odd:
         index = min(odd)
+        code = ord(text[index])
+        hint = f'; in double quotes write "\\u{code:04x}"' if code else ""
         _refuse(
             name,
             position(text, index),
-            f"the character U+{ord(text[index]):04X} cannot stand here; "
-            f'in double quotes write "\\u{ord(text[index]):04x}"',
+            f"the character U+{code:04X} cannot stand here{hint}",
         )
     return text
 

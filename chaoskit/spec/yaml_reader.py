@@ -16,7 +16,7 @@ from chaoskit.spec.nodes import (
     grow,
     make_scalar,
 )
-from chaoskit.spec.problems import START, At, Problems
+from chaoskit.spec.problems import START, At, Problems, quoted
 
 _CORE = "tag:yaml.org,2002:"
 _TYPES = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
@@ -78,7 +78,7 @@ class _YamlReader:
 
         at = _at(event)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, at, depth)
+            return self._alias(str(event.anchor), at, depth)
         if event.anchor is not None:
             self._open.add(event.anchor)
         node: Node
@@ -128,7 +128,7 @@ class _YamlReader:
         if kind not in allowed or not str(tag).startswith(_CORE):
             shown = f"!!{kind}" if str(tag).startswith(_CORE) else str(tag)
             what = "does not fit here" if kind in _KINDS else "is not known: tags are not supported"
-            self._problems.add(at, f"the tag {shown[:60]} {what}")
+            self._problems.add(at, f"the tag {quoted(shown)} {what}")
         return kind if kind in allowed else ""
 
     def _listing(self, at: At, depth: int) -> Listing:

@@ -33,7 +33,10 @@ class Burdens:
         return f"{self.binding.mark}-{self.root.pid}"
 
     def cpus(self) -> list[int]:
-        return sorted(os.sched_getaffinity(self.root.pid))
+        try:
+            return sorted(os.sched_getaffinity(self.root.pid))
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.root.pid} has ended") from error
 
     def burden(self, mark: str, work: Sequence[str], cpus: Sequence[int] = ()) -> None:
         """Start a helper under that mark; it ends when the run's lifeline closes.

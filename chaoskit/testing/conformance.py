@@ -105,18 +105,25 @@ class Trial:
     def snapshot(self) -> Json:
         return self.specimen.snapshot([folder.id for folder in self.state.runs()])
 
-    def wait_injected(self) -> None:
+    def wait_injected(self, runner: subprocess.Popen[bytes]) -> None:
+        """Until the fault is in and proven; AssertionError when the runner ends before."""
+
         def injected() -> bool:
-            return any(
+            return runner.poll() is not None or any(
                 record["kind"] == "injected"
                 for folder in self.state.runs()[:1]
                 for record in folder.records()
             )
 
-        assert until(injected, 20.0), "the fault was never injected"
+        assert until(injected, 20.0) and runner.poll() is None, (
+            f"the fault was never injected: {self.latest().result().reason}"
+        )
 
     def wait_settled(self) -> None:
-        assert until(lambda: not self.state.unsettled(), GUARDIAN_PATIENCE), (
+        def settled() -> bool:
+            return not self.state.left() and not self.state.unsettled()
+
+        assert until(settled, GUARDIAN_PATIENCE), (
             f"{self.fault}: the guardian left the run open: {self.latest().result().left}"
         )
 
@@ -132,7 +139,7 @@ def effect_is_real(trial: Trial) -> None:
     """It holds, proven twice; while it is in, the world differs; afterwards it does not."""
     before = trial.snapshot()
     runner = trial.start(hold="1s")
-    trial.wait_injected()
+    trial.wait_injected(runner)
     during = trial.snapshot()
     assert runner.wait(30) == 0, trial.latest().result().reason
     (step,) = trial.latest().result().steps
@@ -187,7 +194,7 @@ def undone_after(trial: Trial, sent: Sequence[signal.Signals]) -> None:
     before = trial.snapshot()
     runner = trial.start(hold="60s")
     try:
-        trial.wait_injected()
+        trial.wait_injected(runner)
         for number in sent:
             runner.send_signal(number)
             time.sleep(0.01)
@@ -223,11 +230,12 @@ def a_foreign_value_is_stuck_for_its_cell_alone(trial: Trial) -> None:
         if event.kind == "injected" and not foreign:
             records = trial.latest().records()
             foreign.append(next(r["key"] for r in records if r["kind"] == "change"))
+            kind.patience = 0.2
 
     before = trial.snapshot()
     patience = kind.patience
     try:
-        kind.look, kind.unmake, kind.patience = meddled, counted, 0.2  # type: ignore[method-assign]
+        kind.look, kind.unmake = meddled, counted  # type: ignore[method-assign]
         result = run(load(trial.file()), trial.state, observer=observer)
         assert result.verdict is Verdict.STUCK and result.exit_code == 5, result.reason
         assert [left.key for left in result.left] == foreign
@@ -246,7 +254,7 @@ def a_vanished_target_is_no_error(trial: Trial) -> None:
     """It ends while the fault is in: there is nothing left to undo, and nothing was proven."""
     runner = trial.start(hold="3s")
     try:
-        trial.wait_injected()
+        trial.wait_injected(runner)
         trial.specimen.vanish()
         code = runner.wait(30)
     finally:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import chaoskit
+from chaoskit.engine.ears import late_signals
 from chaoskit.engine.guard import Guard
 from chaoskit.journal import Journal
 from chaoskit.model.experiment import Experiment
@@ -73,8 +74,8 @@ class Points:
             else:
                 self.around(kind, write)(journal, kind, fields)
 
-        def started(guard: Guard, *arguments: Any) -> None:
-            start(guard, *arguments)
+        def started(guard: Guard, *arguments: Any, **named: Any) -> None:
+            start(guard, *arguments, **named)
             self.guardian = guard.pid
 
         Journal._write = record  # type: ignore[method-assign]
@@ -95,7 +96,8 @@ def main() -> None:
     given = parser.parse_args()
     experiment = chaoskit.load(given.experiment)
     Points(given.at, given.points, given.guardian == "dies").watch(experiment)
-    result = chaoskit.run(experiment, state=given.state)
+    with late_signals():
+        result = chaoskit.run(experiment, state=given.state)
     print(result.verdict and result.verdict.value, result.reason)
     sys.exit(result.exit_code)
 

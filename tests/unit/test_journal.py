@@ -131,10 +131,21 @@ def test_a_new_run_is_locked_before_anybody_can_see_it(tmp_path: Path) -> None:
     folder, lock = state.new_run()
     assert folder.in_use() and not folder.clean()
     assert state.left() == []
+    journal = Journal(folder.path)
+    journal.append("change", cell=1)
+    journal.close()
     lock.drop()
     assert [left.id for left in state.left()] == [folder.id]
     folder.settled()
     assert folder.clean() and state.left() == [] and state.unsettled() == []
+
+
+def test_a_run_that_died_before_its_first_change_has_left_nothing(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    folder, lock = state.new_run()
+    assert state.left() == [] and not folder.clean()
+    lock.drop()
+    assert state.left() == [] and folder.clean()
 
 
 def test_the_folder_is_private_unless_it_was_shared_on_purpose(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_claims_of_runs_that_are_not_clean_count(state: State) -> None:
     folder, lock = state.new_run()
     journal = Journal(folder.path)
     journal.append("claim", label="thing", keys=["a", "b"], within=["c"])
+    journal.append("change", cell=1)
     journal.close()
     assert claims.others(state, own=folder.id) == []
     for _ in ("alive", "dead"):

@@ -1,0 +1,122 @@
+"""What every process of the shop has: a name, a place, a log, a pid file, and a lifeline.
+
+Each is started as `python .../shop/ROLE.py --shop NAME --name ROLE-1 --data DIR --port BASE`, so
+that a search in the command line finds a role, a shop, or one process of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+HOST = "127.0.0.1"
+SHOP = "demo"
+DATA = "/tmp/chaoskit-shop"
+PORT = 8470
+"""The first of four ports in a row: web, two carts, ledger."""
+
+LOG_BYTES = 256 * 1024
+"""A log that grows beyond this is moved to `NAME.1`, over the one before."""
+
+
+class Log:
+    """Lines in a file that is rotated. One file stays open: a process that may open no more files
+    can still say so."""
+
+    def __init__(self, path: Path, stamped: bool = True) -> None:
+        self._path = path
+        self._stamped = stamped
+        self._guard = threading.Lock()
+        self._file = path.open("ab", buffering=0)
+
+    def line(self, text: str) -> None:
+        """Append one line. What cannot be written (a full disk) is lost, and nobody hurt."""
+        now = time.time()
+        stamp = f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d} "
+        with self._guard, contextlib.suppress(OSError):
+            if self._file.tell() > LOG_BYTES:
+                self._rotate()
+            self._file.write(f"{stamp if self._stamped else ''}{text}\n".encode())
+
+    def _rotate(self) -> None:
+        new = self._path.with_name(f"{self._path.name}.new")
+        file = new.open("ab", buffering=0)
+        self._path.replace(f"{self._path}.1")
+        new.replace(self._path)
+        self._file.close()
+        self._file = file
+
+
+class Part:
+    """One process of the shop: who it is, and where the others are."""
+
+    def __init__(self, words: argparse.Namespace) -> None:
+        self.words = words
+        self.shop: str = words.shop
+        self.name: str = words.name
+        self.data = Path(words.data)
+        port: int = words.port
+        self.web_port, self.cart_ports, self.ledger_port = port, (port + 1, port + 2), port + 3
+        self.log = Log(self.data / "logs" / f"{self.name}.log")
+        self._pid_file = self.data / "pids" / f"{self.name}.pid"
+        write(self._pid_file, f"{os.getpid()}\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        if words.lifeline:
+            threading.Thread(target=self._hang_on, daemon=True).start()
+        if words.seconds:
+            threading.Timer(words.seconds, self._leave).start()
+        self.log.line(f"started as {os.getpid()}")
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """At once, from any thread: all of the shop may be killed at any moment anyway."""
+        with contextlib.suppress(OSError, ValueError):
+            if int(self._pid_file.read_text()) == os.getpid():
+                self._pid_file.unlink()
+        os._exit(0)
+
+    def _hang_on(self) -> None:
+        """The supervisor holds the other end of our standard input: it closes when that dies."""
+        while os.read(0, 1):
+            pass
+        self._leave()
+
+
+def arguments(role: str, about: str | None) -> argparse.ArgumentParser:
+    """What all processes of the shop take, with the environment's values as defaults."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--shop", default=os.environ.get("SHOP", SHOP), help="the shop's name")
+    parser.add_argument("--name", default=role, help="this process's name in the shop")
+    parser.add_argument("--data", default=os.environ.get("SHOP_DATA", DATA), help="a folder")
+    parser.add_argument(
+        "--port", type=int, default=int(os.environ.get("SHOP_PORT", PORT)), help="first of four"
+    )
+    parser.add_argument(
+        "--for", type=float, dest="seconds", metavar="SECONDS", help="end by itself after these"
+    )
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input closes")
+    return parser
+
+
+def part(role: str, about: str | None) -> Part:
+    """This process as its command line says."""
+    return Part(arguments(role, about).parse_args())
+
+
+def write(path: Path, text: str) -> None:
+    """Put a whole file in place at once: a reader sees the old one or the new one."""
+    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        new.write_text(text)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
