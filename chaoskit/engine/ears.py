@@ -97,7 +97,7 @@ class Ears:
                 if file == self._reading:
                     for number in os.read(self._reading, 64):
                         self._signal(number)
-                elif not os.read(file, 64):
+                elif not self._guard.heard(os.read(file, 64)):
                     poll.unregister(file)
                     self._abort.pull("guardian", "the guardian died: no run goes on without one")
             self._guard.beat()

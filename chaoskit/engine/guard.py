@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from chaoskit.clock import now
+from chaoskit.clock import Cancel, now
 from chaoskit.errors import StateError
 
 BEAT = 0.1
@@ -38,6 +38,7 @@ class Guard:
         self._orders = -1
         self._beaten = 0.0
         self._writing = threading.Lock()
+        self._ready = threading.Event()
 
     def start(
         self,
@@ -93,13 +94,22 @@ class Guard:
         }
         self._send("start " + json.dumps(header))
 
-    def wait_ready(self, patience: float = 10.0) -> None:
-        """Until the guardian has said that it watches. Raises StateError when it does not."""
-        import select
+    def heard(self, data: bytes) -> bool:
+        """What came from the guardian; whether it lives."""
+        if data:
+            self._ready.set()
+        return bool(data)
 
-        ready, _, _ = select.select([self.answers], [], [], patience)
-        if not ready or os.read(self.answers, 1) != b"r":
-            raise StateError("the guardian did not start; see guardian.log in the run's folder")
+    def wait_ready(self, cancel: Cancel, patience: float = 10.0) -> None:
+        """Until the guardian has said that it watches and has loaded what an undo needs.
+
+        Nothing that has a way back is done before. Raises Interrupted, StateError.
+        """
+        end = now() + patience
+        while not self._ready.wait(0.05):
+            cancel.check()
+            if now() > end:
+                raise StateError("the guardian did not start; see guardian.log in the run's folder")
 
     def beat(self) -> None:
         if self._orders >= 0 and now() - self._beaten >= BEAT - 0.01:

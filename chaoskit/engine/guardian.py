@@ -9,11 +9,10 @@ there, and the run is undone from its journal. Lines from the runner:
     expect T     the next `expect`, or `done`, comes before CLOCK_MONOTONIC T
     done         nothing is left to guard
 
-It answers one byte, `r`, when it watches; its end tells the runner that it is gone.
+It answers one byte, `r`, when it watches and has loaded what an undo needs; its end tells the runner that it is gone.
 """
 
-# Imports are kept to what a watch needs, so that the runner waits little; the rest is loaded
-# right after the answer, before it is needed and while the disk is surely still there.
+# Imports are kept to what a watch needs: a runner that dies early is noticed early.
 import os
 import select
 import sys
@@ -102,8 +101,8 @@ def watch() -> tuple[Watch, str]:
                 return state, ""
             if state.header and not ready:
                 ready = True
-                os.write(1, b"r")
                 preload(state.header)
+                os.write(1, b"r")
                 last = state.beaten = time.monotonic()
         elif state.header and (why := state.verdict(int(str(state.header["runner"])))):
             return state, why

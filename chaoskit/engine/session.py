@@ -134,6 +134,8 @@ class Session:
             faults=sorted({step.fault.name for step in experiment.fault_steps()} | ACTIONS),
             targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
         )
+        ears.start()
+        self._ears_started = True
         self._plan()
         self.phase("before", "reading the steady state")
         ill = [s for s in self.watch.before() if s.sight is not Sight.OK]
@@ -141,10 +143,6 @@ class Session:
             raise Refused(
                 "not healthy at the start: " + "; ".join(f"{s.check}: {s.detail}" for s in ill)
             )
-        self.guard.wait_ready()
-        # The ears own the guardian's answers from here on.
-        ears.start()
-        self._ears_started = True
         self._ran = True
         self.watch.start()
         self.phase("method", "")

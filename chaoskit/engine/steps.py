@@ -237,6 +237,8 @@ class Steps:
         """Every change of one target: in the journal and on the disk first, then in the world."""
         journal, cancel = self.session.journal, self.session.abort.cancel
         params = freeze(fault, self._secrets)
+        if fault.way_back() is not None:
+            self.session.guard.wait_ready(cancel)
         ref = {"kind": target.kind, "ref": target.ref(), "label": target.label}
         for change in fault.changes(target):
             cancel.check()

@@ -1,18 +1,31 @@
-"""End a process, and see who takes its place: one way, so it speaks of the role, not the process."""
+"""End a process and see who takes its place: one way, so it speaks of the role.
+
+With `restart` there is a way back. What makes that hard is that a signal needs time: a process
+that has been signalled and still lives looks as if nothing had been done, and ends after the undo
+has gone away. So a marker in the run's folder says, before the signal goes, who is doomed; an undo
+that finds them alive ends them first and restarts then.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from chaoskit.capabilities import HasRole, Proc
-from chaoskit.clock import backoff
-from chaoskit.errors import Gone
-from chaoskit.model.fault import Change, Ends, Fault, Outcome
+from chaoskit.clock import backoff, until
+from chaoskit.errors import ChaoskitError, Gone, Refused
+from chaoskit.model.fault import Change, Ends, Fault, Found, Outcome
 from chaoskit.model.units import Command, Duration, Json, show_duration
 
 _SIGNALS = ("KILL", "TERM", "INT", "QUIT", "HUP", "ABRT", "SEGV", "USR1", "USR2")
+_ENDING = "ending"
+_DEATH = 5.0
+"""Seconds that a process may take to be gone after SIGKILL."""
+_TRIAL = 0.3
+"""Seconds that an undo watches what it has started: a command that cannot work ends sooner."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +51,25 @@ class Kill(Fault[HasRole]):
 
     def problems(self) -> list[tuple[str, str]]:
         found = []
-        if self.signal.removeprefix("SIG") not in _SIGNALS:
+        name = self.signal.removeprefix("SIG")
+        if name not in _SIGNALS:
             found.append(("signal", f"expected one of {', '.join(_SIGNALS)}"))
-        if self.grace is not None and self.signal.removeprefix("SIG") == "KILL":
+        if self.grace is not None and name == "KILL":
             found.append(("grace", "SIGKILL leaves no grace; name another signal"))
+        if self.restart is not None and self.grace is None and name != "KILL":
+            found.append(
+                (
+                    "restart",
+                    "say after which grace SIGKILL follows: what ends at some time or never "
+                    "cannot be started again",
+                )
+            )
         return found
+
+    def refuse(self, target: HasRole) -> str | None:
+        if self.replaced_within is not None and not target.has_role:
+            return "a pid has no role, so replaced-within cannot be told: select by something else"
+        return None
 
     @property
     def ends(self) -> Ends:
@@ -55,21 +82,30 @@ class Kill(Fault[HasRole]):
         return f"`{words}`, unless somebody has taken its place"
 
     def changes(self, target: HasRole) -> Iterator[Change]:
-        processes = target.tree() if self.tree else target.tree()[:1]
-        for process in processes:
-            yield Change(process.key, "alive", "dead")
+        # Listed at once and parents first: a parent that lives on would replace its children.
+        for process in target.tree() if self.tree else target.tree()[:1]:
+            if _alive(process):
+                yield Change(process.key, "alive", "dead")
 
     def look(self, target: HasRole, change: Change) -> Json:
+        if self._doomed(target, change):
+            return _ENDING
         if _alive(target.process(change.key)):
             return "alive"
-        if self.restart is not None and self._filled(target, change):
-            return "alive"
-        return "dead"
+        return "alive" if self.restart is not None and self._filled(target) else "dead"
+
+    def found(self, now: Json, change: Change) -> Found:
+        return Found.OURS if now == _ENDING else super().found(now, change)
 
     def make(self, target: HasRole, change: Change) -> None:
         process = target.process(change.key)
         number = signal.Signals[f"SIG{self.signal.removeprefix('SIG')}"]
-        process.signal(number)
+        self._doom(target, change)
+        try:
+            process.signal(number)
+        except PermissionError:
+            _marker(target, change).unlink(missing_ok=True)
+            raise
         if number is not signal.SIGKILL and self.grace is not None:
             for pause in backoff(self.grace):
                 if not _alive(process):
@@ -77,22 +113,33 @@ class Kill(Fault[HasRole]):
                 # An abort ends the grace at once: what was begun is not left half done.
                 if target.binding.cancel.wait(pause):
                     break
-            if _alive(process):
-                process.signal(signal.SIGKILL)
+            process.signal(signal.SIGKILL)
 
     def unmake(self, target: HasRole, change: Change) -> None:
         assert self.restart is not None
-        if not self._filled(target, change):
-            target.start(self.restart, self._token(target, change))
+        doomed = self._doomed(target, change)
+        for process in doomed:
+            with contextlib.suppress(Gone):
+                process.signal(signal.SIGKILL)
+        if not until(lambda: not any(map(_alive, doomed)), _DEATH):
+            raise ChaoskitError("it has been sent SIGKILL and has not ended")
+        if _alive(target.process(change.key)) or self._filled(target):
+            return
+        token = _token(target)
+        target.start(self.restart, token)
+        until(lambda: not target.started(token), _TRIAL)
 
     def took(self, target: HasRole, changes: Sequence[Change]) -> bool:
         """All of them are dead, whoever has taken their place since."""
-        return all(not _alive(target.process(change.key)) for change in changes)
+        return not any(_alive(target.process(change.key)) for change in changes)
 
     def outcome(self, target: HasRole, changes: Sequence[Change], elapsed: float) -> Outcome | None:
-        new = target.successors()
-        if not new or len(target.peers()) < target.complement:
-            return None
+        try:
+            new = target.successors()
+            if not new or len(target.peers()) < target.complement:
+                return None
+        except Refused:
+            return None  # A pid file that is being written: it may be there at the next look.
         held = None if self.replaced_within is None else elapsed <= self.replaced_within
         late = f", later than {show_duration(self.replaced_within or 0)}" if held is False else ""
         return Outcome(
@@ -102,19 +149,54 @@ class Kill(Fault[HasRole]):
     def no_outcome(
         self, target: HasRole, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
+        if not target.has_role:
+            return Outcome("a pid has no role: whether somebody took its place is unknown", None)
         held = None if self.replaced_within is None else False
-        if target.complement == 0 or not target.has_role:
-            return Outcome("named by its pid, so whether somebody took its place is unknown", None)
-        return Outcome(f"nobody took its place in {show_duration(elapsed)}", held)
+        try:
+            target.peers()
+        except Refused as error:
+            return Outcome(f"whether somebody took its place cannot be seen: {error}", held)
+        early = ""
+        if self.replaced_within is not None and elapsed < self.replaced_within:
+            early = f", and the step ended before {show_duration(self.replaced_within)} were over"
+        return Outcome(f"nobody took its place in {show_duration(elapsed)}{early}", held)
 
-    def _filled(self, target: HasRole, change: Change) -> bool:
-        """Somebody does its work again: as many as before match, or what we started lives."""
-        return (target.has_role and len(target.peers()) >= target.complement) or target.started(
-            self._token(target, change)
+    def _filled(self, target: HasRole) -> bool:
+        """Somebody does its work again: what we started lives, or as many as before match."""
+        return target.started(_token(target)) or (
+            target.has_role and len(target.peers()) >= target.complement
         )
 
-    def _token(self, target: HasRole, change: Change) -> str:
-        return f"{target.binding.mark}-{change.key}"
+    def _doom(self, target: HasRole, change: Change) -> None:
+        """Write down who is about to be signalled: with `tree` all, as the first death parts
+        them from the tree and a runner that dies then has not named them in the journal."""
+        if self.restart is None:
+            return
+        keys = {change.key, *(p.key for p in (target.tree() if self.tree else []))}
+        marker = _marker(target, change)
+        new = marker.with_suffix(".new")
+        new.write_text("\n".join(sorted(keys)))
+        new.rename(marker)
+
+    def _doomed(self, target: HasRole, change: Change) -> list[Proc]:
+        """Those of them that are still alive."""
+        if self.restart is None:
+            return []
+        try:
+            keys = _marker(target, change).read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        return [process for key in keys if _alive(process := target.process(key))]
+
+
+def _token(target: HasRole) -> str:
+    """The same for all processes of one target: it is started once, however many of it died."""
+    return f"{target.binding.mark}-restart"
+
+
+def _marker(target: HasRole, change: Change) -> Path:
+    name = f"{target.binding.mark}-{change.key}".replace("/", "_")
+    return target.binding.folder / f"{name}.doomed"
 
 
 def _alive(process: Proc) -> bool:

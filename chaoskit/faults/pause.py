@@ -1,10 +1,10 @@
-"""Freeze a process with everything below it, as a hung machine or a long garbage collection does."""
+"""Freeze a process and all below it, as a hung machine or a long garbage collection does."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chaoskit.capabilities import HasProcesses
@@ -37,6 +37,15 @@ class Pause(Fault[HasProcesses]):
 
     def unmake(self, target: HasProcesses, change: Change) -> None:
         target.process(change.key).signal(signal.SIGCONT)
+
+    def took(self, target: HasProcesses, changes: Sequence[Change]) -> bool:
+        """Also that nobody of the tree escaped: one thread of a process may still fork while
+        another one has been told to stop."""
+        for process in target.tree():
+            with contextlib.suppress(Gone):
+                if process.state() != "stopped":
+                    return False
+        return super().took(target, changes)
 
     def way_back(self) -> str:
         return "SIGCONT to each process"

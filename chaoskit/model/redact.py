@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 
 class Redactor:
@@ -15,6 +13,9 @@ class Redactor:
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
         pairs: dict[str, str] = {}
+        if secrets:
+            import base64
+            from urllib.parse import quote, quote_plus
         for name, value in (secrets or {}).items():
             if not value:
                 continue

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
-import socket
+import pwd
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,10 +29,10 @@ class Halt:
 def who() -> str:
     """Who is doing this, for records: `user@host`."""
     try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
+        user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def halt_file(state: State) -> Path:

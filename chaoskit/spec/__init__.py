@@ -53,7 +53,7 @@ def load_text(
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of experiment files, with every registered fault, kind of target
     and probe."""
-    from chaoskit.spec.schema import experiment_schema
+    from chaoskit.spec.json_schema import experiment_schema
 
     return experiment_schema()
 

@@ -64,8 +64,10 @@ def _one(hint: Any) -> Schema:
         return {"anyOf": [TEXT | {"minLength": 1}, words]}
     if unit is Unit.REGEX:
         return TEXT | {"format": "regex"}
-    if unit is not None:
+    if unit in (Unit.TEXT, Unit.JSONPATH):
         return TEXT
+    if unit is not None:
+        hint = get_args(hint)[0]
     origin = get_origin(hint)
     if origin is Literal:
         return {"enum": list(get_args(hint))}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from chaoskit.capabilities import Proc
@@ -17,13 +14,11 @@ from chaoskit.matching import ProcessMatch
 from chaoskit.model.binding import Binding
 from chaoskit.model.target import Claim, Selector, Target
 from chaoskit.model.units import Json
-from chaoskit.procfs import Process, tree, with_environment
+from chaoskit.procfs import Process, tree
+from chaoskit.targets import restart
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.files import Files
 from chaoskit.targets.protect import why_protected
-
-RESTARTED = "CHAOSKIT_RESTARTED"
-"""In the environment of what a `restart` command starts: its token."""
 
 
 class ProcessTarget(Burdens, Files, Target):
@@ -83,11 +78,11 @@ class ProcessTarget(Burdens, Files, Target):
     def ref(self) -> Json:
         role = None
         if self.role is not None:
-            role = {f.name: getattr(self.role.match, f.name) for f in fields(ProcessMatch)}
+            role = {f.name: getattr(self.role, f.name) for f in fields(ProcessMatch)}
         return {
             "key": self.key,
             "role": role,
-            "peers": sorted(self.peers_then),
+            "peers": list[Json](sorted(self.peers_then)),
             "label": self._label,
             "cwd": self._cwd,
         }
@@ -118,54 +113,22 @@ class ProcessTarget(Burdens, Files, Target):
         return _label(Process.from_key(process.key))
 
     def start(self, command: str | tuple[str, ...], token: str) -> None:
-        """In a session of its own and in the folder that the target worked in.
-
-        Our descriptors are closed by the kernel when the command begins (they are close-on-exec),
-        not before: the run's lock is ours and the child's until then, so that the next undoer,
-        who needs the lock, sees either no child or one whose environment holds the token.
-        """
-        words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        output = os.open(
-            self.binding.folder / "restarted.log",
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-            0o600,
+        """In the folder that the target worked in, not in the one that chaoskit was called from:
+        that is where its relative paths led."""
+        restart.start(
+            command,
+            self._own(token),
+            folder=self._cwd,
+            output=self.binding.folder / "restarted.log",
+            environment=self.binding.environment,
         )
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            where = self._cwd if Path(self._cwd).is_dir() else "/"
-            # posix_spawn cannot change the folder; a shell that becomes the command can.
-            pid = os.posix_spawn(
-                "/bin/sh",
-                ["/bin/sh", "-c", 'cd "$0" && exec "$@"', where, *words],
-                {**os.environ, **self.binding.environment, RESTARTED: token},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, nothing, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
-                ],
-                setsid=True,
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
-            )
-        finally:
-            os.close(output)
-            os.close(nothing)
-        _restarted.append(pid)
 
     def started(self, token: str) -> bool:
-        _reap()
-        return bool(with_environment(f"{RESTARTED}={token}".encode()))
+        return restart.started(self._own(token))
 
-
-_restarted: list[int] = []
-
-
-def _reap() -> None:
-    """Take note of those of ours that ended again, so that they are no zombies for ever."""
-    for pid in list(_restarted):
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                continue
-        _restarted.remove(pid)
+    def _own(self, token: str) -> str:
+        """Two targets of one step are two roles: each has its own restart."""
+        return f"{token}-{self.key}"
 
 
 @dataclass(frozen=True)
@@ -178,10 +141,6 @@ class ProcessSelector(ProcessMatch, Selector):
     @classmethod
     def of(cls, match: Mapping[str, Any]) -> ProcessSelector:
         return cls(**match)
-
-    @property
-    def match(self) -> ProcessSelector:
-        return self
 
     def matching(self) -> list[Process]:
         """All that match, without those that chaoskit itself consists of."""

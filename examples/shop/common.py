@@ -44,6 +44,9 @@ class Log:
                 self._rotate()
             self._file.write(f"{stamp if self._stamped else ''}{text}\n".encode())
 
+    def close(self) -> None:
+        self._file.close()
+
     def _rotate(self) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
         file = new.open("ab", buffering=0)

@@ -33,7 +33,7 @@ MOST_STARTS = 20
 GRACE = 1.0
 EVERY = 0.02
 FOLDERS = ("logs", "pids", "spool", "ledger")
-MARK = "shop.json"
+MARK = ".shop"
 
 
 class Child:
@@ -161,7 +161,8 @@ def _supervise(
     opened = False
     while not words.seconds or time.monotonic() < began + words.seconds:
         for child in children:
-            if child.look(log):
+            # Customers come when the shop is open.
+            if (opened or child.name != "traffic") and child.look(log):
                 child.start(lifeline, errors)
         if not opened and all(_listens(words.port + offset) for offset in range(4)):
             opened = True

@@ -264,6 +264,7 @@ def test_output_to_a_full_disk_is_told_and_changes_no_exit_code() -> None:
         )
     assert done.returncode == 0
     assert "cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_standard_streams_may_be_closed(state: State) -> None:

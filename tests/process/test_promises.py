@@ -363,7 +363,7 @@ def test_secrets_appear_nowhere(tmp_path: Path, victim: Victim) -> None:
         done = chaoskit(*words, state=state)
         shown.append(done.stdout + done.stderr)
     write(file, victim, method=method, variables={"PASSWORD": {"secret": True}},
-          **{"steady-state": steady})  # fmt: skip
+          verify=[{"check": "it prints", "within": "10ms"}], **{"steady-state": steady})  # fmt: skip
     for words in (["run", str(file), "--var", f"PASSWORD={secret}"], ["report", "--json"]):
         done = chaoskit(*words, state=state)
         shown.append(done.stdout + done.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -198,7 +198,15 @@ def test_printable_is_one_printable_line(raw: str) -> None:
     shown.encode()
 
 
-@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
+@given(
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=60)
+    | st.text(alphabet="_*`[]()<>|~&!#+-=.:;\\/ 1ab\n", max_size=30)
+)
+@example("_a_ *b* `c` ~~d~~ [e](f) <g> &amp; ![h](i)")
+@example("1. a")
+@example("# a")
+@example("- a")
+@example("= a")
 def test_escaped_text_is_nothing_but_text_in_markdown(raw: str) -> None:
     wanted = " ".join(printable(raw).split())
     for before in ("", "- ", "| | |\n|---|---|\n| a | ", "# "):

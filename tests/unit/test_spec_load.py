@@ -339,6 +339,14 @@ def test_the_resolved_file_has_no_secret_and_loads_to_the_same() -> None:
     assert experiment.secrets() == {"TOKEN": SECRET}
 
 
+def test_a_value_that_looks_like_a_variable_stays_what_it_is() -> None:
+    first = load_small({"A": "${B}"}, title="x ${A} $${C}", variables={"A": 1, "D": "$${E}"})
+    assert first.title == "x ${B} ${C}"
+    assert first.environment() == {"A": "${B}", "D": "${E}"}
+    again = load(json.dumps(first.document))
+    assert (again.title, again.environment()) == (first.title, first.environment())
+
+
 def test_the_resolved_file_tells_two_values_of_a_variable_apart() -> None:
     one, other = (load_small({"A": v}, variables={"A": None}) for v in "12")
     assert one.document != other.document

@@ -40,20 +40,33 @@ BOTH_ACCEPT: list[dict[str, Any]] = [
     {"hypothesis": "x", "tags": ["a"], "gates": [], "verify": [{"check": "c", "within": "5s"}]},
     {"gates": [{"check": "c", "every": "500ms", "consecutive": 1}]},
     {"blast-radius": {"max-targets": 1, "max-percent": "50%", "max-duration": "1h"}},
-    {"variables": {"A": 1, "B": "x", "C": {"default": True}, "D": {"default": "", "secret": False}}},
+    {
+        "variables": {
+            "A": 1,
+            "B": "x",
+            "C": {"default": True},
+            "D": {"default": "", "secret": False},
+        }
+    },
     {"variables": {"D": "5s"}, "method": [{"wait": "${D}"}]},
     {"variables": {"P": "all", "N": 3}, "gates": [{"check": "c", "consecutive": "${N}"}]},
-    expecting({"status": 200, "latency": {"below": "1s"}, "json": {"$.a": {"above": 1}, "$.b": [1]}}),
+    expecting(
+        {"status": 200, "latency": {"below": "1s"}, "json": {"$.a": {"above": 1}, "$.b": [1]}}
+    ),
     expecting({"headers": {"A": {"contains": "b", "matches": "c"}}, "within": "1s"}),
     expecting({"below": 300, "above": 199}),
     expecting({"output": {"below": 100}, "exit": 0}, {"command": {"run": ["a", "b"]}}),
-    expecting({"rss": {"between": ["1MiB", "2GiB"]}, "cpu": {"below": "150%"}}, {"process": {"pid": 1}}),
-    doing({"fault": "pause", "target": {"process": {"cmdline": "x"}, "pick": "all"}, "for": "1m30s"}),
+    expecting(
+        {"rss": {"between": ["1MiB", "2GiB"]}, "cpu": {"below": "150%"}}, {"process": {"pid": 1}}
+    ),
+    doing(
+        {"fault": "pause", "target": {"process": {"cmdline": "x"}, "pick": "all"}, "for": "1m30s"}
+    ),
     doing({"fault": "pause", "target": {"process": {"pid": 5}}, "stages": [1, "25%", "all"]}),
     doing({"run": "x", "timeout": "1s", "env": {"A": "b"}, "undo": ["a", "b"]}),
     doing({**HTTP, "undo": {"http": {"url": "http://h", "method": "DELETE", "body": "x"}}}),
     doing({"parallel": [{"wait": "1s"}, {"run": "x"}]}),
-]  # fmt: skip
+]
 
 BOTH_REFUSE: list[dict[str, Any]] = [
     {"titel": "x"},
@@ -98,7 +111,8 @@ def loads(document: dict[str, Any]) -> bool:
     return True
 
 
-def test_it_is_a_schema() -> None:
+def test_it_is_a_schema_each_time_it_is_asked_for() -> None:
+    assert spec.schema() == spec.schema()
     jsonschema.Draft202012Validator.check_schema(spec.schema())
 
 

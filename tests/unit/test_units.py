@@ -54,11 +54,35 @@ def test_percentages() -> None:
 
 
 BAD = {
-    Unit.DURATION: ["", "5", "s", "1s1m", "1s1s", "-1s", "1 s", "1S", "1e3s", "٣s", "1s\n", "9" * 400 + "s"],
-    Unit.SIZE: ["", "5", "MiB", "5M", "5mib", "-5MiB", "5MiB ", "9" * 400 + "B", "5  MiB", "5MiB/s"],
+    Unit.DURATION: [
+        "",
+        "5",
+        "s",
+        "1s1m",
+        "1s1s",
+        "-1s",
+        "1 s",
+        "1S",
+        "1e3s",
+        "٣s",
+        "1s\n",
+        "9" * 400 + "s",
+    ],
+    Unit.SIZE: [
+        "",
+        "5",
+        "MiB",
+        "5M",
+        "5mib",
+        "-5MiB",
+        "5MiB ",
+        "9" * 400 + "B",
+        "5  MiB",
+        "5MiB/s",
+    ],
     Unit.PERCENT: ["", "5", "%", "-5%", "5%%", "nan%", "9" * 400 + "%"],
     Unit.RATE: ["", "5", "5MiB", "5/s", "5MiB/m", "5MiB/s/s"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("unit", "text"), [(u, t) for u, texts in BAD.items() for t in texts])
@@ -97,8 +121,15 @@ def test_a_shown_percentage_reads_as_the_same(hundredths: int) -> None:
 
 def test_people_read_units() -> None:
     assert [show_duration(s) for s in (0, 0.0005, 0.25, 2.5, 59.96, 90, 3661, -2)] == [
-        "0s", "500us", "250ms", "2.5s", "1m", "1m30s", "1h1m1s", "-2s",
-    ]  # fmt: skip
+        "0s",
+        "500us",
+        "250ms",
+        "2.5s",
+        "1m",
+        "1m30s",
+        "1h1m1s",
+        "-2s",
+    ]
     assert [show_size(s) for s in (640, 1536, 2**20, 3 * 2**40)] == [
         "640B",
         "1.5KiB",
@@ -109,8 +140,11 @@ def test_people_read_units() -> None:
     assert show("a  b\nc", Unit.TEXT) == "'a b c'"
     assert len(show("x" * 200, Unit.TEXT)) == 82
     assert [show(v, Unit.NUMBER) for v in (None, True, 3, 0.1234567)] == [
-        "nothing", "true", "3", "0.123457",
-    ]  # fmt: skip
+        "nothing",
+        "true",
+        "3",
+        "0.123457",
+    ]
 
 
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.booleans()))
