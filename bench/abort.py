@@ -26,7 +26,7 @@ HOLD = 30
 
 def once(tool: str, every: float) -> float | None:
     """Seconds from the break to the undo; None when it was not undone within the hold."""
-    with tempfile.TemporaryDirectory() as name, victim() as process:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, victim() as process:
         folder = Path(name)
         watched = folder / "watched"
         watched.touch()

@@ -112,10 +112,14 @@ def chaos_pause(folder: Path, pid: int, watched: Path, every: float, hold: float
     ]  # fmt: skip
 
 
+# Byte code may be written: both tools are started as their users start them.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def quiet(command: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        start_new_session=True, env=ENVIRONMENT,
     )  # fmt: skip
 
 

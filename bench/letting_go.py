@@ -29,7 +29,7 @@ def once(tool: str, how: signal.Signals, moment: float | None) -> float | None:
 
     moment: seconds after the start of the runner, whatever it does then; None: while it holds.
     """
-    with tempfile.TemporaryDirectory() as name, victim() as process:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, victim() as process:
         folder = Path(name)
         watched = folder / "watched"
         watched.touch()

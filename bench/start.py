@@ -9,14 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import CHAOS, CHAOSKIT, median, table, write
+from common import CHAOS, CHAOSKIT, ENVIRONMENT, median, table, write
 
 
 def once(command: list[str], cwd: Path) -> tuple[float, float]:
     """Wall milliseconds and peak MiB of the process itself."""
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+                               stderr=subprocess.DEVNULL, env=ENVIRONMENT)  # fmt: skip
     _, status, usage = os.wait4(process.pid, 0)
     took = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -25,7 +25,7 @@ def once(command: list[str], cwd: Path) -> tuple[float, float]:
 
 
 def main(rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         ours = write(folder / "ours.json", {
             "chaoskit": 1,

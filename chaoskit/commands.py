@@ -50,8 +50,8 @@ def run_command(
     """Run a command to its end: a string by `sh -c`, a tuple as it is.
 
     timeout: seconds. environment: added to our own; secrets go this way, never in arguments.
-    Output goes to memory files, not pipes, so that a daemon that the command leaves behind holds nobody
-    up; at most CAP bytes of it are kept. Raises NotStarted, TimedOut, and Interrupted when
+    Output goes to memory files, not pipes, so that a daemon that the command leaves behind holds
+    nobody up; at most CAP bytes of it are kept. Raises NotStarted, TimedOut, and Interrupted when
     `cancel` is raised; in the last two the command's whole process group is killed.
     """
     began = now()

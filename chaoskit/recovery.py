@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,8 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
             _run_of(mark),
             "process",
             f"helper process {process.pid} ({mark})",
-            lambda p=process: p.signal(signal.SIGKILL),
-        )  # type: ignore[misc]
+            partial(process.signal, signal.SIGKILL),
+        )
         for mark, process in leftover_helpers()
     ]
     found += [

@@ -79,4 +79,5 @@ def _of_check(check: CheckResult) -> str:
     after = {"ok": " It held again afterwards.", "": ""}.get(
         check.after, f" Afterwards: {check.after_detail}."
     )
-    return f"{check.name}: {' and '.join(bad)} of {total} readings, first {check.first_failure}.{after}"
+    told = f"{check.name}: {' and '.join(bad)} of {total} readings"
+    return f"{told}, first {check.first_failure}.{after}"

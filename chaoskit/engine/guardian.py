@@ -9,7 +9,8 @@ there, and the run is undone from its journal. Lines from the runner:
     expect T     the next `expect`, or `done`, comes before CLOCK_MONOTONIC T
     done         nothing is left to guard
 
-It answers one byte, `r`, when it watches and has loaded what an undo needs; its end tells the runner that it is gone.
+It answers one byte, `r`, when it watches and has loaded what an undo needs; its end tells
+the runner that it is gone.
 """
 
 # Imports are kept to what a watch needs: a runner that dies early is noticed early.

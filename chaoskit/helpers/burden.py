@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 SLICE = 0.02
 """Seconds of work between two looks at the lifeline."""
@@ -125,7 +126,7 @@ def files(count: str) -> None:
         pass
 
 
-WORK = {"cpu": cpu, "memory": memory, "disk": disk, "files": files}
+WORK: dict[str, Callable[..., None]] = {"cpu": cpu, "memory": memory, "disk": disk, "files": files}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -70,10 +71,8 @@ class _Tail:
         self._wanted = wanted
         self._file: IO[bytes] | None = None
         self._rest = b""
-        try:
+        with contextlib.suppress(FileNotFoundError):  # One that comes is read from its start.
             self._open(from_end=True)
-        except FileNotFoundError:
-            pass  # It may come: then it is read from its start.
 
     def read(self) -> int:
         """How many new lines match. Raises OSError."""

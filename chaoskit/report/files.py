@@ -8,20 +8,16 @@ from pathlib import Path
 
 from chaoskit.journal import RunFolder
 from chaoskit.model.result import Result
-from chaoskit.report.markdown import markdown
+from chaoskit.report.page import page
 from chaoskit.report.stream import dumps
 
 
-def write(folder: RunFolder, result: Result) -> str:
-    """Write both, each whole or not at all.
-
-    Never raises for what the disk does, since a verdict is worth more than its report: returns
-    what went wrong in one line, or "".
-    """
+def write_both(folder: RunFolder, result: Result) -> str:
+    """See `chaoskit.report.write`."""
     mode = folder.state.file_mode
     try:
         _replace(folder.path / "report.json", dumps(result.to_json()) + "\n", mode)
-        _replace(folder.path / "report.md", markdown(result), mode)
+        _replace(folder.path / "report.md", page(result), mode)
     except OSError as error:
         return f"the report in {folder.path} could not be written: {error.strerror or error}"
     return ""

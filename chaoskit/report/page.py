@@ -14,8 +14,8 @@ from chaoskit.model.units import show_duration
 from chaoskit.report.stream import printable
 from chaoskit.report.words import MEANING, proof, readings, seconds_in
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
-_AT_START = re.compile(r"^([#+\-=])|^(\d+)([.)])")
+_SPECIAL = re.compile(r"([\\`*_#\[\]<>|~&])")
+_AT_START = re.compile(r"^([+\-=])|^(\d+)([.)])")
 """What makes a heading, a list or a rule of a line when it stands first."""
 
 
@@ -25,12 +25,12 @@ def escape(text: object) -> str:
     return _AT_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", flat)
 
 
-def markdown(result: Result) -> str:
+def page(result: Result) -> str:
     """The report of a run as Markdown."""
-    return "\n".join(_page(result)).rstrip() + "\n"
+    return "\n".join(_lines(result)).rstrip() + "\n"
 
 
-def _page(result: Result) -> Iterator[str]:
+def _lines(result: Result) -> Iterator[str]:
     word = result.verdict.value if result.verdict else result.state
     yield f"# {escape(result.title or result.run)}"
     yield ""

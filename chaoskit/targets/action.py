@@ -1,4 +1,4 @@
-"""What an action acts on: nothing that chaoskit can see, so only its own marker says it was done."""
+"""What an action acts on: nothing that chaoskit sees, so only its own marker says it was done."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def a_foreign_value_is_stuck_for_its_cell_alone(trial: Trial) -> None:
     before = trial.snapshot()
     patience = kind.patience
     try:
-        kind.look, kind.unmake = meddled, counted  # type: ignore[method-assign]
+        kind.look, kind.unmake = meddled, counted  # type: ignore
         result = run(load(trial.file()), trial.state, observer=observer)
         assert result.verdict is Verdict.STUCK and result.exit_code == 5, result.reason
         assert [left.key for left in result.left] == foreign

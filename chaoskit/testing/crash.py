@@ -78,8 +78,8 @@ class Points:
             start(guard, *arguments, **named)
             self.guardian = guard.pid
 
-        Journal._write = record  # type: ignore[method-assign]
-        Guard.start = started  # type: ignore[method-assign]
+        Journal._write = record  # type: ignore[method-assign,assignment]
+        Guard.start = started  # type: ignore[method-assign,assignment]
         kinds: set[type[Fault[Any]]] = {type(step.fault) for step in experiment.fault_steps()}
         for kind in kinds:
             kind.make = self.around("make", kind.make)  # type: ignore[method-assign]

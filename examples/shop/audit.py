@@ -15,7 +15,7 @@ from spool import Spool
 def main() -> int:
     data = Path(arguments("audit", __doc__).parse_args().data)
     # In the direction that orders flow, so that one that moves meanwhile is seen behind.
-    receipts = _lines(data / "logs" / "receipts.log.1") + _lines(data / "logs" / "receipts.log")
+    receipts = [line for path in data.glob("logs/receipts-*") for line in _lines(path)]
     waiting = Spool(data).waiting()
     written = Counter(json.loads(line)["id"] for line in _lines(data / "ledger" / "orders.jsonl"))
     lost = [order for order in receipts if order not in waiting and order not in written]

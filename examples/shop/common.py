@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import signal
 import threading
@@ -20,6 +21,9 @@ SHOP = "demo"
 DATA = "/tmp/chaoskit-shop"
 PORT = 8470
 """The first of four ports in a row: web, two carts, ledger."""
+
+LOCK = ".shop"
+"""Marks a folder as a shop's; locked while that is open."""
 
 LOG_BYTES = 256 * 1024
 """A log that grows beyond this is moved to `NAME.1`, over the one before."""
@@ -71,8 +75,8 @@ class Part:
         write(self._pid_file, f"{os.getpid()}\n")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        if words.lifeline:
-            threading.Thread(target=self._hang_on, daemon=True).start()
+        waits = self._until_alone if words.lifeline else self._until_closed
+        threading.Thread(target=waits, daemon=True).start()
         if words.seconds:
             threading.Timer(words.seconds, self._leave).start()
         self.log.line(f"started as {os.getpid()}")
@@ -87,10 +91,17 @@ class Part:
                 self._pid_file.unlink()
         os._exit(0)
 
-    def _hang_on(self) -> None:
+    def _until_alone(self) -> None:
         """The supervisor holds the other end of our standard input: it closes when that dies."""
         while os.read(0, 1):
             pass
+        self._leave()
+
+    def _until_closed(self) -> None:
+        """Started by hand, not by the supervisor: that holds a lock for as long as it lives."""
+        with (self.data / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        self.log.line("the shop is closed")
         self._leave()
 
 

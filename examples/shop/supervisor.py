@@ -1,4 +1,5 @@
 """Opens the shop: starts its processes, starts again what ends, and takes all down with itself.
+Its customers are started once only: nobody brings those back who have gone.
 
     python examples/shop/supervisor.py --for 600
 
@@ -22,7 +23,7 @@ from argparse import Namespace
 from pathlib import Path
 from types import FrameType
 
-from common import HOST, Log, arguments, write
+from common import HOST, LOCK, Log, arguments, write
 
 HERE = Path(__file__).resolve().parent
 FIRST_PAUSE, MOST_PAUSE = 0.05, 2.0
@@ -33,7 +34,6 @@ MOST_STARTS = 20
 GRACE = 1.0
 EVERY = 0.02
 FOLDERS = ("logs", "pids", "spool", "ledger")
-MARK = ".shop"
 
 
 class Child:
@@ -41,6 +41,8 @@ class Child:
 
     def __init__(self, name: str, words: list[str]) -> None:
         self.name = name
+        # Nobody brings customers back who have gone.
+        self._once = name == "traffic"
         self._words = words
         self._process: subprocess.Popen[bytes] | None = None
         self._starts: list[float] = []
@@ -68,7 +70,7 @@ class Child:
         self._pause = FIRST_PAUSE if lived > SOON else self._pause
         self._due = time.monotonic() + self._pause
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        self.given_up = len(self._starts) >= MOST_STARTS
+        self.given_up = self._once or len(self._starts) >= MOST_STARTS
         what = "given up" if self.given_up else f"again in {self._pause * 1000:.0f} ms"
         log.line(f"{self.name} ended by {how} after {lived:.1f} s; {what}")
         self._pause = min(self._pause * 2, MOST_PAUSE)
@@ -139,9 +141,9 @@ def _take(data: Path) -> int:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if data.stat().st_uid != os.geteuid():
         raise OSError("the folder is somebody else's; name another with --data")
-    if any(data.iterdir()) and not (data / MARK).is_file():
+    if any(data.iterdir()) and not (data / LOCK).is_file():
         raise OSError("the folder holds something that is no shop; name another with --data")
-    lock = os.open(data / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -30,7 +30,7 @@ class Street:
     def __init__(self, part: Part) -> None:
         self._visits: deque[tuple[float, bool, float]] = deque()
         self._guard = threading.Lock()
-        self._receipts = Log(part.data / "logs" / "receipts.log", stamped=False)
+        self._receipts = Log(part.data / "logs" / f"receipts-{part.name}.log", stamped=False)
         self._port = part.web_port
         self._sent = 0
 

@@ -15,7 +15,6 @@ from specimens import SPECIMENS
 
 from chaoskit import registry
 from chaoskit.model.params import thaw
-
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Trial
 

@@ -1,4 +1,4 @@
-"""A process with two children, which end with it: `victim.py NAME`. Ends by itself in 10 minutes."""
+"""A process with two children, which end with it: `victim.py NAME`. Ends itself in 10 minutes."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 signal.alarm(600)
 reading, writing = os.pipe()
 begun, beginning = os.pipe()
-for child in range(2):
+for _ in range(2):
     if os.fork() == 0:
         # Another command line than ours, and an end of input when we end.
         os.dup2(reading, 0)

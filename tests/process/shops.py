@@ -148,7 +148,7 @@ class Shop:
         return "\n".join(
             f"== {path.name}\n{path.read_text(errors='replace')[-2000:]}"
             for path in logs
-            if path.name != "receipts.log"
+            if not path.name.startswith("receipts")
         )
 
 

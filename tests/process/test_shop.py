@@ -55,7 +55,7 @@ def test_audit_sees_what_is_lost_and_what_is_twice(closed_shop: Shop) -> None:
     assert until(lambda: sold(shop, 1)[0]["http"] == 202, 20)
     (order,) = sold(shop, 1)
     assert until(lambda: order["order"] in shop.text("ledger/orders.jsonl"), 10)
-    (shop.data / "logs" / "receipts.log").write_text(f"{order['order']}\nnever-written\n")
+    (shop.data / "logs" / "receipts-me.log").write_text(f"{order['order']}\nnever-written\n")
     with (shop.data / "ledger" / "orders.jsonl").open("a") as file:
         file.write(f'{{"id": "{order["order"]}"}}\n')
     assert shop.audit() == "receipts 2, lost 1, twice 1"
@@ -186,6 +186,22 @@ def test_it_can_be_closed_and_opened_again(shop: Shop) -> None:
         assert shop.ask("/closed", "DELETE")["closed"] is False
     assert sold(shop, 1)[0]["http"] == 202
     assert shop.ask("/nothing")["http"] == shop.ask("/nothing", "POST")["http"] == 404
+
+
+def test_customers_who_have_gone_come_back_only_when_they_are_called(shop: Shop) -> None:
+    shop.signal("traffic", signal.SIGKILL)
+    assert until(lambda: "given up" in shop.text("logs/supervisor.log"), 10)
+    assert shop.pids("traffic") == []
+    called = subprocess.Popen(shop.command("traffic.py", "--name", "traffic", "--rate", "10"))
+    try:
+        assert until(lambda: shop.pids("traffic") == [called.pid], 10)
+        assert until(shop.is_open, 20), shop.told()
+        # They are no child of the supervisor, and go when the shop closes all the same.
+        assert shop.stop() == []
+        assert called.wait(10) == 0
+    finally:
+        called.kill()
+        called.wait()
 
 
 @pytest.mark.parametrize("frozen", ["", "worker-1"])

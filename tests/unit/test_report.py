@@ -24,7 +24,7 @@ from chaoskit.model.result import (
 )
 from chaoskit.model.verdict import Verdict
 from chaoskit.report import markdown, write
-from chaoskit.report.markdown import escape
+from chaoskit.report.page import escape
 from chaoskit.report.stream import dumps, printable
 from chaoskit.report.text import plan_lines, result_lines
 
@@ -205,6 +205,7 @@ def test_printable_is_one_printable_line(raw: str) -> None:
 @example("_a_ *b* `c` ~~d~~ [e](f) <g> &amp; ![h](i)")
 @example("1. a")
 @example("# a")
+@example("0 #")
 @example("- a")
 @example("= a")
 def test_escaped_text_is_nothing_but_text_in_markdown(raw: str) -> None:

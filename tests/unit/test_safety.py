@@ -65,10 +65,13 @@ class Things(Selector):
         return "things"
 
 
+NO_LIMITS = BlastRadius()
+
+
 def pick(
     names: int,
     pick: Pick,
-    limits: BlastRadius = BlastRadius(),
+    limits: BlastRadius = NO_LIMITS,
     seed: int = 1,
     *,
     held: Sequence[str] = (),

@@ -87,7 +87,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (Fly, Rich, Unreadable):
         place = f"{kind.__module__}:{kind.__name__}"
         assert sys.modules[kind.__module__]
-        monkeypatch.setitem(registry._BUILT_IN["faults"], kind.name, place)  # type: ignore[index]
+        monkeypatch.setitem(registry._BUILT_IN["faults"], kind.name, place)
 
 
 def load(fault: str, **keys: Any) -> Any:
@@ -155,8 +155,8 @@ def test_every_kind_of_field(keys: dict[str, Any], name: str, value: Any) -> Non
     [
         (
             {"amount": 5},
-            "expected a size such as 64MiB or 10MB or a percentage such as 50%, found the number 5; "
-            "write 5MiB or 5%",
+            "expected a size such as 64MiB or 10MB or a percentage such as 50%, found the number "
+            "5; write 5MiB or 5%",
         ),
         ({"cores": "5x"}, "expected a number or a percentage such as 50%, found '5x'"),
         ({"rate": "1KiB"}, "expected a rate such as 10MiB/s, found '1KiB'"),

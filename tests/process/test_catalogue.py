@@ -1,0 +1,178 @@
+"""Every experiment of the catalogue comes to the verdict that it states, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shops import HOME, Shop
+
+from chaoskit import registry, spec
+from chaoskit.clock import until
+from chaoskit.model.experiment import Experiment, FaultStep, HttpAction, Parallel, RunAction, Step
+from chaoskit.model.verdict import Verdict
+from chaoskit.targets.burdens import leftover_helpers
+
+CATALOGUE = Path(__file__).parents[2] / "experiments"
+FILES = sorted(CATALOGUE.glob("*.yaml"))
+CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
+
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def said(file: Path, word: str) -> str:
+    """What the comment `# Word: ...` in the first lines says."""
+    found = re.findall(rf"^# {word}: (.+)$", file.read_text(), re.MULTILINE)
+    assert len(found) == 1, f"{file.name} must say `# {word}: ...` once"
+    return str(found[0])
+
+
+def load(file: Path) -> Experiment:
+    return spec.load(file, environ={})
+
+
+def steps(experiment: Experiment) -> Iterator[Step]:
+    for step in experiment.method:
+        yield step
+        if isinstance(step, Parallel):
+            yield from step.steps
+
+
+@every_file
+def test_comes_to_the_verdict_it_states_and_leaves_nothing(
+    file: Path, shop: Shop, tmp_path: Path
+) -> None:
+    expected = Verdict(said(file, "Expect"))
+    done = subprocess.run(
+        [CHAOSKIT, "--state", str(tmp_path / "state"), "run", str(file), "--json", "--seed", "1"],
+        env=os.environ | shop.variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    told = f"{result['verdict']}: {result['reason']}\n{done.stderr}\n{shop.told()}"
+    assert result["verdict"] == expected.value, told
+    assert done.returncode == result["exit"] == expected.exit_code
+    assert result["left"] == []
+    _everything_was_proven(result, expected)
+    _only_this_shop_was_hurt(result, shop)
+    _nothing_is_left(result, shop)
+
+
+def _everything_was_proven(result: dict[str, Any], expected: Verdict) -> None:
+    faults = [step for step in result["steps"] if step["kind"] == "fault"]
+    assert faults
+    for step in faults:
+        assert step["proven"], step
+        # A gate that aborts ends the hold before the second look.
+        assert step["proven_again"] or expected is Verdict.ABORTED, step
+    assert all(check["during_ok"] + check["during_failed"] > 0 for check in result["checks"])
+
+
+def _only_this_shop_was_hurt(result: dict[str, Any], shop: Shop) -> None:
+    labels = [label for step in result["steps"] for label in step["targets"]]
+    assert labels
+    pids = {int(re.findall(r"process (\d+)", label)[0]) for label in labels}
+    log = "".join(path.read_text() for path in shop.data.glob("logs/*.log"))
+    started = {int(pid) for pid in re.findall(r"started as (\d+)", log)}
+    assert pids <= started
+
+
+def _nothing_is_left(result: dict[str, Any], shop: Shop) -> None:
+    run = result["run"]
+    assert [mark for mark, _ in leftover_helpers() if run in mark] == []
+    assert list(shop.data.rglob(".chaoskit-*")) == []
+    assert not (shop.data / "closed").exists()
+    for pid in shop.pids():
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nState:\tT" not in status
+    assert until(shop.is_open, 20), shop.told()
+    # The supervisor and its seven; what an action started has been taken back.
+    assert until(lambda: len(shop.pids()) == 8, 10), shop.pids()
+    assert until(lambda: "lost 0, twice 0" in shop.audit(), 10), shop.audit()
+
+
+def test_the_readme_has_a_true_line_on_each() -> None:
+    rows = re.findall(
+        r"^\| \[([^\]]+)\]\(([^)]+)\) \| (.+?) \| (\w+) \|$",
+        (CATALOGUE / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert all(name == link for name, link, _, _ in rows)
+    assert {name: (teaches, expected) for name, _, teaches, expected in rows} == {
+        file.name: (said(file, "Teaches"), said(file, "Expect")) for file in FILES
+    }
+    assert [name for name, *_ in rows] == [file.name for file in FILES]
+
+
+def test_there_are_enough_and_they_differ() -> None:
+    assert len(FILES) >= 10
+    experiments = [load(file) for file in FILES]
+    assert len({experiment.title for experiment in experiments}) == len(FILES)
+    assert len({said(file, "Teaches") for file in FILES}) == len(FILES)
+    assert all(experiment.hypothesis for experiment in experiments)
+    assert {said(file, "Expect") for file in FILES} == {"held", "aborted", "deviated"}
+
+
+def test_together_they_show_everything_there_is() -> None:
+    experiments = [load(file) for file in FILES]
+    every = [step for experiment in experiments for step in steps(experiment)]
+    faults = [step for step in every if isinstance(step, FaultStep)]
+    built_in = set(registry._BUILT_IN["faults"])
+    assert {step.fault.name for step in faults} == built_in
+    probes = {check.probe.kind for experiment in experiments for check in experiment.steady_state}
+    assert probes == set(registry._BUILT_IN["probes"])
+    assert {type(step) for step in every} == set(Step.__args__)
+    assert any(isinstance(step, RunAction) and step.undo for step in every)
+    assert any(isinstance(step, HttpAction) and step.undo for step in every)
+    assert any(step.stages for step in faults)
+    assert any(step.pick.fraction for step in faults)
+    assert any(getattr(step.fault, "restart", None) for step in faults)
+    assert any(getattr(step.fault, "replaced_within", None) for step in faults)
+    assert any(experiment.gates == () for experiment in experiments)
+    assert any(experiment.gates is None for experiment in experiments)
+    assert any(experiment.gates for experiment in experiments)
+    assert any(experiment.blast_radius.min_healthy for experiment in experiments)
+    assert any(experiment.blast_radius.max_percent for experiment in experiments)
+
+
+@every_file
+def test_is_bounded_and_safe_on_a_laptop(file: Path) -> None:
+    experiment = load(file)
+    limits = experiment.blast_radius
+    assert limits.max_targets is not None and limits.max_targets <= 2
+    assert limits.max_duration <= 120
+    for step in experiment.fault_steps():
+        # Only what is meant to be cut short by a gate may hold for long.
+        assert step.hold <= (20 if said(file, "Expect") == "aborted" else 4)
+        size = getattr(step.fault, "size", 0)
+        assert isinstance(size, int | float) and size <= 64 * 1024 * 1024
+        assert getattr(step.fault, "load", 0) in (0, 0.5, 1)
+
+
+@every_file
+def test_its_defaults_fit_the_shop_as_it_opens(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HOME))
+    common = import_module("common")
+    fits = {
+        "SHOP": common.SHOP,
+        "SHOP_URL": f"http://{common.HOST}:{common.PORT}",
+        "SHOP_LEDGER": f"{common.HOST}:{common.PORT + 3}",
+        "SHOP_PORT": str(common.PORT),
+        "SHOP_DATA": common.DATA,
+        "SHOP_HOME": str(HOME.relative_to(CATALOGUE.parent)),
+        "PYTHON": "python3",
+    }
+    for variable in load(file).variables:
+        assert variable.value == fits[variable.name]
