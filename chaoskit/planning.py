@@ -21,6 +21,7 @@ from chaoskit.model.experiment import (
     RunAction,
     Step,
     WaitAction,
+    method_seconds,
 )
 from chaoskit.model.result import Plan, PlannedStep, PlannedTarget
 from chaoskit.model.target import Target
@@ -183,22 +184,6 @@ def planned_cells(step: FaultStep, target: Target) -> tuple[str, ...]:
         return tuple(dict.fromkeys(change.key for change in islice(changes, MOST_CELLS)))
     except Gone:
         return ()
-
-
-def method_seconds(method: Sequence[Step]) -> float:
-    """How long the holds, waits and time-outs of a method are together, in seconds."""
-    return sum(_seconds(step) for step in method)
-
-
-def _seconds(step: Step) -> float:
-    match step:
-        case FaultStep():
-            return step.hold * max(1, len(step.stages))
-        case WaitAction():
-            return step.seconds
-        case Parallel():
-            return max((_seconds(part) for part in step.steps), default=0.0)
-    return 0.0
 
 
 def limit_texts(limits: BlastRadius) -> Iterator[str]:

@@ -97,8 +97,8 @@ def probe(name: str) -> type[Probe]:
     return _load("probes", name, Probe)  # type: ignore[type-abstract]
 
 
-def possible(fault: type[Fault[Any]], target: type[Selector]) -> bool:
-    """Whether this kind of target has the capability that the fault needs.
+def lacking(fault: type[Fault[Any]], target: type[Selector]) -> list[str]:
+    """What the fault's capability asks for and this kind of target has not; empty when it fits.
 
     Asked of the classes, as no target has been found yet: a capability's methods must be there,
     and its fields annotated.
@@ -112,4 +112,9 @@ def possible(fault: type[Fault[Any]], target: type[Selector]) -> bool:
     }
     kind = target.target
     owned = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", {})}
-    return all(hasattr(kind, name) or name in owned for name in wanted)
+    return sorted(name for name in wanted if name not in owned and not hasattr(kind, name))
+
+
+def internal(group: str, name: str) -> bool:
+    """Whether the name is for the journal only and no name for a file."""
+    return name in _INTERNAL[group]

@@ -20,6 +20,7 @@ from chaoskit.journal import Cell, Journal, RunFolder
 from chaoskit.model.binding import Binding
 from chaoskit.model.fault import Fault, Found
 from chaoskit.model.params import thaw
+from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.target import Target
 
 POOL = 16
@@ -43,13 +44,24 @@ class Live:
         return self.fault.found(value, self.cell.change), value
 
 
-def revive(cell: Cell, folder: RunFolder, environment: Mapping[str, str]) -> Live:
+def revive(
+    cell: Cell,
+    folder: RunFolder,
+    environment: Mapping[str, str],
+    redactor: Redactor = NOTHING_SECRET,
+) -> Live:
     """The cell's fault and target, made again from the journal alone.
 
     environment: the run's variables; a secret that the journal names and this lacks raises
     ChaoskitError saying which.
     """
-    binding = Binding(run=folder.id, step=cell.step, folder=folder.path, environment=environment)
+    binding = Binding(
+        run=folder.id,
+        step=cell.step,
+        folder=folder.path,
+        environment=environment,
+        redactor=redactor,
+    )
     fault = thaw(registry.fault(cell.fault), _with_secrets(cell.params, environment))
     target = registry.selector(cell.target["kind"]).target.restore(cell.target["ref"], binding)
     return Live(cell, fault, target)
@@ -194,7 +206,7 @@ def revive_all(
         if cell.over:
             continue
         try:
-            lives.append(revive(cell, folder, environment))
+            lives.append(revive(cell, folder, environment, journal.redactor))
         except Exception as error:  # A plug-in that is gone must not keep the others in.
             cell.why = str(error) or type(error).__name__
             journal.note("stuck", cell=cell.number, found=None, why=cell.why)

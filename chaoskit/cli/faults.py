@@ -68,18 +68,9 @@ def first_line(kind: type) -> str:
 def _fits(kind: type[Fault[Any]], target: str) -> bool:
     """Whether targets of that kind have what the fault needs of them."""
     try:
-        offered = registry.selector(target).target
+        return not registry.lacking(kind, registry.selector(target))
     except ChaoskitError:
         return False
-    wanted = {
-        name
-        for base in kind.needs.__mro__
-        if getattr(base, "_is_protocol", False)
-        for name in (*vars(base), *getattr(base, "__annotations__", {}))
-        if not name.startswith("_")
-    }
-    annotated = {n for base in offered.__mro__ for n in getattr(base, "__annotations__", {})}
-    return all(name in annotated or hasattr(offered, name) for name in wanted)
 
 
 def _example(kind: type[Fault[Any]]) -> Fault[Any]:

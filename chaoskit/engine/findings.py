@@ -60,7 +60,7 @@ def _of_step(step: StepResult) -> str:
     held = ""
     if step.undone is not None:
         held = f" for {show_duration(step.undone - step.injected)}"
-    proof = "" if step.proven and step.proven_again else " (not proven to the end)"
+    proof = ", but it ended before its time" if step.proven_again is False else ""
     told = f"{step.text.split()[0]} on {whom}{held}{proof}"
     return "; ".join([told, *step.outcomes]) + "."
 

@@ -99,6 +99,7 @@ class Session:
             environment | {COMMAND_VARIABLE: f"chaoskit-{self.folder.id}-probe"},
             self.abort,
             self._sample,
+            self.redactor,
         )
         self.steps = Steps(self)
         ears = Ears(
@@ -219,6 +220,7 @@ class Session:
             lifeline=self._lifeline,
             ends_at=self.journal.began + self.experiment.blast_radius.max_duration + 60.0,
             environment=self.experiment.environment(),
+            redactor=self.redactor,
         )
 
     def phase(self, name: str, text: str) -> None:
@@ -296,7 +298,9 @@ class Session:
                 {
                     "name": check.name,
                     "probe": check.probe.describe(),
-                    "expect": "; ".join(str(c) for c in check.expect.conditions),
+                    "expect": "; ".join(
+                        f"{c.reading} {c.wanted(self.redactor)}" for c in check.expect.conditions
+                    ),
                 }
                 for check in experiment.steady_state
             ],

@@ -13,6 +13,7 @@ from chaoskit.gates.consecutive import Consecutive
 from chaoskit.model.experiment import Check, GateSpec, Verify
 from chaoskit.model.gate import Decision, Gate, Sample, Sight
 from chaoskit.model.probe import Context
+from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.units import Json, Unit, show
 from chaoskit.undo import side_by_side
 
@@ -23,19 +24,19 @@ Recorder = Callable[[Sample, str, str], None]
 """Is given each sample, the phase (`before`, `during`, `verify`) and what the gate thinks."""
 
 
-def judge(check: Check, context: Context) -> Sample:
+def judge(check: Check, context: Context, redactor: Redactor = NOTHING_SECRET) -> Sample:
     """Read once and compare. Whatever goes wrong with the reading is UNREAD, never OK."""
     began = now()
     try:
         reading = check.probe.read(context)
-        failures = check.expect.failures(reading)
+        failures = check.expect.failures(reading, redactor)
     except ProbeError as error:
         return Sample(check.name, now(), Sight.UNREAD, now() - began, None, str(error))
     except Exception as error:  # A plug-in's bug is no data, and no data is not good news.
         told = f"the probe failed: {type(error).__name__}: {error}"
         return Sample(check.name, now(), Sight.UNREAD, now() - began, None, told)
     found: dict[str, Json] = {
-        condition.reading: _short(reading.get(condition.reading), condition.unit)
+        condition.reading: _short(redactor.json(reading.get(condition.reading)), condition.unit)
         for condition in check.expect.conditions
     }
     sight = Sight.FAILED if failures else Sight.OK
@@ -69,11 +70,13 @@ class Watch:
         environment: Mapping[str, str],
         abort: Abort,
         record: Recorder,
+        redactor: Redactor = NOTHING_SECRET,
     ) -> None:
         self._checks = {check.name: check for check in checks}
         self._environment = environment
         self._abort = abort
         self._record = record
+        self._redactor = redactor
         self._stopping = Cancel()
         self._changed = threading.Condition()
         self._nudges = 0
@@ -101,7 +104,7 @@ class Watch:
             end = now() + within[name]
             try:
                 while True:
-                    sample = last[name] = judge(self._checks[name], context)
+                    sample = last[name] = judge(self._checks[name], context, self._redactor)
                     self._record(sample, phase, "")
                     if sample.sight is Sight.OK or now() >= end or stop.wait(AGAIN):
                         return
@@ -164,7 +167,7 @@ class Watch:
                 began = now()
                 with self._changed:
                     nudges = self._nudges
-                sample = judge(item.check, context)
+                sample = judge(item.check, context, self._redactor)
                 if self._stopping.is_set:
                     return
                 self._take(item, sample)

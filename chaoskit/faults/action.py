@@ -102,7 +102,7 @@ class RunCommand(_Action):
         except (NotStarted, TimedOut) as error:
             raise ActionFailed(f"`{_words(command)}` {error}") from error
         if done.exit:
-            said = " ".join((done.errors or done.output).split())[-SHOWN:]
+            said = binding.redactor.text(" ".join((done.errors or done.output).split()))[-SHOWN:]
             raise ActionFailed(f"`{_words(command)}` ended with exit code {done.exit}: {said}")
 
 

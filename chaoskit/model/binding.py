@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaoskit.clock import Cancel
+from chaoskit.model.redact import NOTHING_SECRET, Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Binding:
         Helpers get it as their standard input and end when it closes. None while undoing.
     ends_at: CLOCK_MONOTONIC seconds at which helpers end by themselves, whatever happens.
     environment: variables (secrets among them) that commands get; never journaled.
+    redactor: takes secrets out of a text before it is cut: half a secret is known to nobody.
     """
 
     run: str
@@ -30,6 +32,7 @@ class Binding:
     lifeline: int | None = None
     ends_at: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    redactor: Redactor = NOTHING_SECRET
 
     @property
     def mark(self) -> str:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from chaoskit.model.probe import Reading
+from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.units import Json, Unit, show
 
 MATCHERS = ("equals", "below", "above", "between", "matches", "contains")
@@ -50,11 +51,16 @@ class Condition:
                 return low <= number <= high
         return False
 
+    def wanted(self, redactor: Redactor) -> str:
+        """The matcher and its value, for people: `below 500ms`."""
+        value = redactor.json(self.value)
+        if isinstance(value, list):
+            low, high = (show(v, self.unit) for v in value)
+            return f"{self.matcher} {low} and {high}"
+        return f"{self.matcher} {show(value, self.unit)}"
+
     def __str__(self) -> str:
-        if isinstance(self.value, list):
-            low, high = (show(v, self.unit) for v in self.value)
-            return f"{self.reading} {self.matcher} {low} and {high}"
-        return f"{self.reading} {self.matcher} {show(self.value, self.unit)}"
+        return f"{self.reading} {self.wanted(NOTHING_SECRET)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +71,16 @@ class Expectation:
     conditions: tuple[Condition, ...]
     within: float | None = None
 
-    def failures(self, reading: Reading) -> list[str]:
-        """What does not hold, each with what was found; empty when all is as expected."""
+    def failures(self, reading: Reading, redactor: Redactor = NOTHING_SECRET) -> list[str]:
+        """What does not hold, each with what was found; empty when all is as expected.
+
+        redactor: takes secrets out of what is told, before long texts are cut: half a secret
+        would not be known for one any more.
+        """
         return [
-            f"{condition.reading} is {show(reading.get(condition.reading), condition.unit)}, "
-            f"expected {str(condition).removeprefix(condition.reading + ' ')}"
+            f"{condition.reading} is "
+            f"{show(redactor.json(reading.get(condition.reading)), condition.unit)}, "
+            f"expected {condition.wanted(redactor)}"
             for condition in self.conditions
             if not condition.holds(reading.get(condition.reading))
         ]

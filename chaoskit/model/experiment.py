@@ -6,7 +6,7 @@ fields are what the loader and the JSON Schema go by; see `chaoskit.spec.declare
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -269,3 +269,19 @@ class Experiment:
             for inner in step.steps if isinstance(step, Parallel) else (step,):
                 if isinstance(inner, FaultStep):
                     yield inner
+
+
+def method_seconds(method: Iterable[Step]) -> float:
+    """How long the holds and waits of a method are together, in seconds."""
+    return sum(_seconds(step) for step in method)
+
+
+def _seconds(step: Step) -> float:
+    match step:
+        case FaultStep():
+            return step.hold * max(1, len(step.stages))
+        case WaitAction():
+            return step.seconds
+        case Parallel():
+            return max((_seconds(part) for part in step.steps), default=0.0)
+    return 0.0

@@ -50,3 +50,6 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self.json(item) for item in value]
         return value
+
+
+NOTHING_SECRET = Redactor()

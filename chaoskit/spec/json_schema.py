@@ -23,9 +23,9 @@ from chaoskit.model.experiment import (
 )
 from chaoskit.model.probe import Probe
 from chaoskit.model.units import PARSERS, Duration, Unit, show_duration
+from chaoskit.registry import lacking
 from chaoskit.spec.declared import declared
 from chaoskit.spec.given import NAME
-from chaoskit.spec.known import lacks
 from chaoskit.spec.schema_fields import (
     TEXT,
     VARIABLE,
@@ -172,7 +172,7 @@ def _matchers(unit: Unit) -> Schema:
 
 
 def _fault(name: str, kind: type[Any], targets: Mapping[str, type[Any]]) -> Schema:
-    fitting = [n for n, t in targets.items() if not lacks(t.target, kind.needs)]
+    fitting = [n for n, t in targets.items() if not lacking(kind, t)]
     own = fields_schema(kind)
     pick = {"$ref": "#/$defs/pick"}
     kinds = [table({n: {"$ref": f"#/$defs/target-{n}"}, "pick": pick}, [n]) for n in fitting]

@@ -30,7 +30,7 @@ def look_up(
     """
     try:
         # What stands for actions in the journal is registered too, and is no name for a file.
-        if name in registry._INTERNAL[group]:
+        if registry.internal(group, name):
             raise KeyError(name)
         kind = _FIND[group](name)
         declared(kind)
@@ -44,16 +44,3 @@ def look_up(
         return kind
     problems.add(at, told)
     return BAD  # type: ignore[no-any-return]
-
-
-def lacks(target: type[Any], needs: type[Any]) -> list[str]:
-    """What the capability `needs` asks for and a kind of target has not."""
-    wanted = {
-        name
-        for base in needs.__mro__
-        if getattr(base, "_is_protocol", False)
-        for name in (*vars(base), *getattr(base, "__annotations__", {}))
-        if not name.startswith("_")
-    }
-    annotated = {n for base in target.__mro__ for n in getattr(base, "__annotations__", {})}
-    return sorted(n for n in wanted if n not in annotated and not hasattr(target, n))

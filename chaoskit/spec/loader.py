@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from chaoskit.errors import InputError, Problem
-from chaoskit.model.experiment import BlastRadius, Check, Experiment, GateSpec, Step, Verify
+from chaoskit.model.experiment import (
+    BlastRadius,
+    Check,
+    Experiment,
+    GateSpec,
+    Step,
+    Verify,
+    method_seconds,
+)
 from chaoskit.model.units import show_duration
 from chaoskit.spec.decode import BAD, Decoder
 from chaoskit.spec.expectations import Expectations
 from chaoskit.spec.given import Variables, read_file
 from chaoskit.spec.known import look_up
-from chaoskit.spec.method import Method, seconds, unknown_name
+from chaoskit.spec.method import Method, unknown_name
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe, plain
 from chaoskit.spec.problems import Problems, quoted
 from chaoskit.spec.source import read, text_of
@@ -205,7 +213,7 @@ class _Loader:
 
     def _fits(self, method: Collection[Step], limits: BlastRadius) -> None:
         """The deadline of the run must leave room for the method."""
-        if (needed := seconds(list(method))) <= limits.max_duration:
+        if (needed := method_seconds(method)) <= limits.max_duration:
             return
         entry = self._root.entries.get("blast-radius")
         at = self._root.entries["method"].at

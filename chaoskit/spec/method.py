@@ -17,8 +17,9 @@ from chaoskit.model.experiment import (
     WaitAction,
 )
 from chaoskit.model.units import Duration
+from chaoskit.registry import lacking
 from chaoskit.spec.decode import BAD, Decoder
-from chaoskit.spec.known import lacks, look_up
+from chaoskit.spec.known import look_up
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe
 from chaoskit.spec.patterns import parse_share
 from chaoskit.spec.problems import meant, quoted
@@ -102,11 +103,10 @@ class Method:
             selector, pick = self._target(node.entries["target"].node, "stages" in node.entries)
         else:
             decoder.bad(node, "the key 'target' is missing")
-        if kind is not BAD and selector is not BAD:
-            target = type(selector).target
-            if missing := lacks(target, kind.needs):
-                told = f"{name} is not possible on a {target.kind}: it lacks {', '.join(missing)}"
-                return decoder.bad(entry.node, told)
+        known = kind is not BAD and selector is not BAD
+        if known and (missing := lacking(kind, type(selector))):
+            told = f"{name} is not possible on a {selector.kind}: it lacks {', '.join(missing)}"
+            return decoder.bad(entry.node, told)
         hold: Any = DEFAULT_HOLD
         if "for" in node.entries:
             hold = decoder.value(Duration, node.entries["for"].node)
@@ -180,22 +180,6 @@ def _narrows(before: Pick, after: Pick) -> bool:
     if before.fraction is not None and after.fraction is not None:
         return after.fraction <= before.fraction
     return False
-
-
-def seconds(steps: Sequence[Step]) -> float:
-    """How long the holds and waits of a method are together."""
-    return sum(_seconds(step) for step in steps)
-
-
-def _seconds(step: Step) -> float:
-    match step:
-        case FaultStep():
-            return step.hold * max(1, len(step.stages))
-        case WaitAction():
-            return step.seconds
-        case Parallel():
-            return max(_seconds(part) for part in step.steps)
-    return 0.0
 
 
 def unknown_name(name: str, names: Sequence[str]) -> str:

@@ -20,6 +20,9 @@ from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.files import Files
 from chaoskit.targets.protect import why_protected
 
+_WIDE = 60
+"""Characters of a command line that are shown."""
+
 
 class ProcessTarget(Burdens, Files, Target):
     """One process with everything below it, and the role it fills: what its selector matches.
@@ -166,9 +169,13 @@ class ProcessSelector(ProcessMatch, Selector):
 
 
 def _label(process: Process) -> str:
+    """`process 812 (python worker.py)`: on one line, and long paths by their last part."""
     try:
-        words = " ".join(process.cmdline()) or f"[{process.name()}]"
+        words = process.cmdline() or [f"[{process.name()}]"]
     except (Gone, PermissionError):
         return f"process {process.pid}"
-    words = re.sub(r"\s+", " ", words)
-    return f"process {process.pid} ({words if len(words) <= 60 else words[:57] + '...'})"
+    told = " ".join(words)
+    if len(told) > _WIDE:
+        told = " ".join(word.rstrip("/").rpartition("/")[2] or word for word in words)
+    told = re.sub(r"\s+", " ", told)
+    return f"process {process.pid} ({told if len(told) <= _WIDE else told[: _WIDE - 3] + '...'})"

@@ -26,6 +26,8 @@ from types import FrameType
 from common import HOST, LOCK, Log, arguments, write
 
 HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+"""Where all processes work: what a `restart` starts again works there too."""
 FIRST_PAUSE, MOST_PAUSE = 0.05, 2.0
 """Seconds before something that ended is started again; doubled each time it ends soon."""
 SOON = 5.0
@@ -55,7 +57,12 @@ class Child:
             time.monotonic()
         ]
         self._process = subprocess.Popen(
-            self._words, stdin=lifeline, stdout=errors, stderr=errors, start_new_session=True
+            self._words,
+            cwd=TOP,
+            stdin=lifeline,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
         )
 
     def look(self, log: Log) -> bool:
@@ -129,7 +136,7 @@ def _lines(words: Namespace, data: Path) -> list[tuple[str, list[str]]]:
     roles = ["ledger", "cart-1", "cart-2", "web", "worker-1", "worker-2"]
     found = []
     for name in [*roles, *(["traffic"] if words.rate else [])]:
-        script = HERE / f"{name.partition('-')[0]}.py"
+        script = HERE.relative_to(TOP) / f"{name.partition('-')[0]}.py"
         line = [sys.executable, "-S", str(script), "--shop", words.shop, "--name", name]
         line += ["--data", str(data), "--port", str(words.port), "--lifeline"]
         found.append((name, line + (["--rate", str(words.rate)] if name == "traffic" else [])))

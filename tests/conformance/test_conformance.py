@@ -25,7 +25,7 @@ def pairs() -> Iterator[Any]:
             continue
         kind = registry.fault(fault)
         for target in registry.names("targets"):
-            if registry.possible(kind, registry.selector(target)):
+            if not registry.lacking(kind, registry.selector(target)):
                 for number, params in enumerate(kind.examples):
                     yield pytest.param(fault, params, target, id=f"{fault}{number}-{target}")
 

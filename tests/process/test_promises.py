@@ -378,6 +378,35 @@ def test_secrets_appear_nowhere(tmp_path: Path, victim: Victim) -> None:
             assert shape not in text, text[:2000]
 
 
+def test_a_secret_across_the_cut_of_a_long_text_is_no_half_secret(
+    tmp_path: Path, victim: Victim
+) -> None:
+    """Long outputs are cut for people: a secret on the edge is taken out before that."""
+    secret = "0123456789abcdefghij"
+    shown = ""
+    for width in range(60, 80, 4):
+        print_it = f"head -c {width} /dev/zero | tr '\\0' - ; echo $TOKEN"
+        steady = [{"name": "p", "command": {"run": print_it}, "expect": {"output": "never"}}]
+        file = write(
+            tmp_path / "e.json", victim, verify=[{"check": "p", "within": "10ms"}],
+            variables={"TOKEN": {"secret": True}}, **{"steady-state": steady},
+        )  # fmt: skip
+        done = chaoskit("run", file, "--var", f"TOKEN={secret}", state=tmp_path / "state")
+        assert done.returncode == 3
+        shown += done.stdout + done.stderr
+    for width in (150, 190, 195):
+        method = [{"run": f"echo $TOKEN$(head -c {width} /dev/zero | tr '\\0' -); exit 1"}]
+        file = write(
+            tmp_path / "e.json", victim, method=method, variables={"TOKEN": {"secret": True}}
+        )
+        done = chaoskit("run", file, "--var", f"TOKEN={secret}", state=tmp_path / "state")
+        assert done.returncode == 6
+        shown += done.stdout + done.stderr
+    journals = "".join(p.read_text() for p in (tmp_path / "state").rglob("journal.jsonl"))
+    for part in (secret[:6], secret[-6:]):
+        assert part not in shown + journals
+
+
 def test_recover_asks_for_the_secret_that_an_undo_needs(tmp_path: Path, victim: Victim) -> None:
     state, marker = tmp_path / "state", tmp_path / "flag"
     method = [
