@@ -141,23 +141,22 @@ def recover(
         head = next((r for r in records if r["kind"] == "run"), {})
         if os.getuid() not in (0, head.get("uid", os.getuid())):
             raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
-        if folder.clean():
-            return folder.result()
         environment = {
             name: value
             for name in head.get("variables", [])
             if (value := (variables or {}).get(name, os.environ.get(name))) is not None
         }
-        put_back(
-            folder,
-            records,
-            by="recover",
-            reason="the run died before it could undo",
-            environment=environment,
-            accept=accept,
-            force=force,
-            who=who(),
-        )
+        if not folder.clean():
+            put_back(
+                folder,
+                records,
+                by="recover",
+                reason="the run died before it could undo",
+                environment=environment,
+                accept=accept,
+                force=force,
+                who=who(),
+            )
     finally:
         lock.drop()
     return folder.result()
@@ -190,10 +189,16 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     """Find what marks of ours are left on this machine without any journal: helper processes, and
     filler files in `folders`. What belongs to a run that is going on is left out.
     """
+    from chaoskit.procfs import with_argument
     from chaoskit.targets.burdens import leftover_helpers
     from chaoskit.targets.files import leftover_fillers
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
+
+    def going_on(run: str) -> bool:
+        """Here, or in a state folder that we do not know: then its guardian is seen."""
+        return run in busy or bool(with_argument(f"chaoskit-{run}"))
+
     found = [
         Leftover(
             _run_of(mark),
@@ -207,7 +212,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
         Leftover(_run_of(path.name.lstrip(".")), "file", f"filler file {path}", path.unlink)
         for path in leftover_fillers(folders)
     ]
-    return [left for left in found if left.run not in busy]
+    return [left for left in found if not going_on(left.run)]
 
 
 def _run_of(mark: str) -> str:

@@ -155,10 +155,7 @@ def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]]]:
 
     code = 0
     removed: list[dict[str, Any]] = []
-    watched = _guarded_runs()
     for left in scan(state, args.scan):
-        if left.run in watched:
-            continue
         problem = ""
         try:
             left.end()
@@ -168,20 +165,3 @@ def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]]]:
         if not args.json:
             say(printable(f"{'STUCK' if problem else 'removed'}  {left.text} {problem}".rstrip()))
     return code, removed
-
-
-def _guarded_runs() -> set[str]:
-    """Runs whose guardian is alive, in whatever state folder: what they have in is no leftover."""
-    runs = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"chaoskit.engine.guardian" in words:
-            runs |= {
-                word.decode(errors="replace").removeprefix("chaoskit-")
-                for word in words
-                if word.startswith(b"chaoskit-")
-            }
-    return runs

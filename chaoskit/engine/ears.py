@@ -51,6 +51,8 @@ class Ears:
         self._thread = threading.Thread(target=self._listen, name="ears", daemon=True)
         self._stopping = threading.Event()
         self._signals = 0
+        self.minds_halt = False
+        """Set once the plan is made: a halt that was there before refuses the run instead."""
 
     def start(self) -> None:
         self._thread.start()
@@ -118,7 +120,7 @@ class Ears:
     def _look(self) -> None:
         if self._abort.hurry.is_set:
             return
-        if self._halt_file.exists():
+        if self.minds_halt and self._halt_file.exists():
             self._abort.pull("halt", self._halt_text(), hurry=True)
         elif now() > self._deadline:
             self._abort.pull("deadline", "the run's max-duration is over", hurry=True)

@@ -138,6 +138,7 @@ class Session:
         ears.start()
         self._ears_started = True
         self._plan()
+        ears.minds_halt = True
         self.phase("before", "reading the steady state")
         ill = [s for s in self.watch.before() if s.sight is not Sight.OK]
         if ill:

@@ -183,10 +183,12 @@ class Event:
     needs it. kind and data, by kind:
       plan      the plan; data: {"plan": Plan.to_json()}
       phase     data: {"phase": "before" | "method" | "undo" | "verify" | "done"}
-      step      a step begins; data: {"number", "text", "hold", "targets": [labels]}
-      injected  its fault is in and proven; data: {"number", "until": at-seconds when the hold ends}
-      outcome   somebody answered the fault; data: {"number"}
-      undone    the step's fault is out; data: {"number", "took"}
+      step      a step begins; data: {"step": number, "title", "hold", "targets": [labels]}
+      injected  its fault is in and proven; data: {"step", "until": at-seconds when the hold ends}
+      outcome   somebody answered the fault; data: {"step", "held"}
+      released  the step's fault is out; data: {"step", "took"}
+      acted     an action is done; data: {"step"}
+      problem   a step could not be carried out; data: {"step", "told"}
       sample    a check was read; data: {"check", "sight", "found", "detail", "took", "gate"}
       abort     the cord was pulled; data: {"by": "gate" | "halt" | "signal" | "deadline" | ...}
       note      anything else worth a line
