@@ -65,8 +65,8 @@ class ProcessTarget(Burdens, Files, Target):
     def has_role(self) -> bool:
         return self.role is not None
 
-    def tree(self) -> list[Process]:
-        return tree(self.root)
+    def tree(self) -> list[Proc]:
+        return list(tree(self.root))
 
     def process(self, key: str) -> Process:
         return Process.from_key(key)
@@ -76,7 +76,7 @@ class ProcessTarget(Burdens, Files, Target):
         return Claim(frozenset(p.key for p in self.tree()) | {self.key}, within)
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
-        return why_protected(self.tree(), allowed_users)
+        return why_protected(tree(self.root), allowed_users)
 
     def ref(self) -> Json:
         role = None

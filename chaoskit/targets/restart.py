@@ -21,7 +21,7 @@ _ENV_END, _FLAGS = 48, 6
 # Positions in /proc/PID/stat, counted after the command's closing parenthesis.
 _KERNEL_THREAD = 0x00200000
 _EXEC = 1.0
-"""Seconds that one exec may take on a machine that has no time for it."""
+"""Seconds that one exec may take on a machine that has little time for it."""
 
 
 def start(
@@ -55,6 +55,7 @@ def start(
                 (os.POSIX_SPAWN_DUP2, nothing, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()),
             ],
             setsid=True,
             # What chaoskit ignores or blocks is its own affair (`nohup chaoskit run`).
@@ -77,6 +78,16 @@ def _log(output: Path, otherwise: int) -> int:
         return otherwise
 
 
+def _inherited() -> list[int]:
+    """What whoever called chaoskit has left open for it: their pipe would hang on the child."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
+
+
 def started(token: str) -> bool:
     """Whether something that was started under this token, or a child of it, is alive."""
     _reap()
@@ -93,14 +104,14 @@ def _environment(process: Process) -> list[bytes]:
     wait for the end of it, or somebody would be started a second time."""
     end = time.monotonic() + _EXEC
     while True:
+        before = process.stat()
         found = process.environ()
-        if any(found) or not _in_exec(process.stat()) or time.monotonic() > end:
+        if found != [b""] or int(before[_FLAGS]) & _KERNEL_THREAD:
             return found
+        where = process.stat()[_ENV_END]
+        if where == before[_ENV_END] != "0" or time.monotonic() > end:
+            return found  # The same program all the while: it really has none.
         time.sleep(0.0005)
-
-
-def _in_exec(stat: list[str]) -> bool:
-    return stat[_ENV_END] == "0" and not int(stat[_FLAGS]) & _KERNEL_THREAD
 
 
 _children: set[int] = set()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 from chaoskit.clock import until
 from chaoskit.errors import Gone
@@ -24,7 +27,7 @@ POLITE = (
     "print('ready', flush=True)\n"
     "while True: time.sleep(300)"
 )
-FAMILY = f"pids = [os.fork() for _ in range(1)]; {IDLE}"
+FAMILY = f"os.fork(); {IDLE}"
 """A parent and a child with the same command line, as forked workers have."""
 
 
@@ -67,6 +70,16 @@ class Spawned:
         if ready:
             assert made.stdout.readline() == "ready\n"
         return Process.at(made.pid)
+
+    def nobody(self) -> Process:
+        """A process of the user nobody; only root can start it."""
+        if (setpriv := shutil.which("setpriv")) is None:
+            pytest.skip("needs setpriv")
+        ids = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        line = "echo ready; read -r line </dev/zero"
+        process = self.run([setpriv, *ids, "/bin/sh", "-c", line, self.name], cwd=Path("/"))
+        assert process.uid() == 65534
+        return process
 
     def reap(self, process: Process) -> None:
         """Wait for its end, as its parent."""

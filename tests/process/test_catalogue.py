@@ -153,6 +153,10 @@ def test_is_bounded_and_safe_on_a_laptop(file: Path) -> None:
     limits = experiment.blast_radius
     assert limits.max_targets is not None and limits.max_targets <= 2
     assert limits.max_duration <= 120
+    # Beside another shop it hurts and counts its own processes only.
+    named = re.findall(r"cmdline: (.+)", file.read_text())
+    assert named
+    assert all(" --shop ${SHOP} " in line for line in named)
     for step in experiment.fault_steps():
         # Only what is meant to be cut short by a gate may hold for long.
         assert step.hold <= (20 if said(file, "Expect") == "aborted" else 4)
