@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 
-from chaoskit.errors import Gone, Refused
+from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.journal import State
 from chaoskit.model.binding import Binding
 from chaoskit.model.experiment import (
@@ -131,6 +131,8 @@ class _Planner:
                     self.refusals.append(f"step {number}: {fault.name} on {target.label}: {why}")
             except Gone:
                 self.refusals.append(f"step {number}: {target.label} has just ended")
+            except (ChaoskitError, OSError) as error:
+                self.refusals.append(f"step {number}: {fault.name} on {target.label}: {error}")
         stages = max(1, len(step.stages))
         self.steps.append(
             PlannedStep(
@@ -182,8 +184,8 @@ def planned_cells(step: FaultStep, target: Target) -> tuple[str, ...]:
     try:
         changes = step.fault.changes(target)
         return tuple(dict.fromkeys(change.key for change in islice(changes, MOST_CELLS)))
-    except Gone:
-        return ()
+    except (ChaoskitError, OSError):
+        return ()  # Why it cannot be is told by `refuse`.
 
 
 def limit_texts(limits: BlastRadius) -> Iterator[str]:

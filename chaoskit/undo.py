@@ -23,6 +23,9 @@ from chaoskit.model.params import thaw
 from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.target import Target
 
+AGAIN = 1.0
+"""Seconds between two tries to unmake what raised an error."""
+
 POOL = 16
 """How many targets are worked on at once."""
 
@@ -124,6 +127,7 @@ class _Return:
         self.began = now()
         self.unmade = False
         self.trouble = ""
+        self.again = 0.0
         self.value: object = None
 
     def step(self) -> bool:
@@ -133,7 +137,8 @@ class _Return:
             return self._over("one way")
         try:
             found, self.value = live.found()
-            if found is Found.OURS and not self.unmade:
+            if found is Found.OURS and not self.unmade and now() >= self.again:
+                self.again = now() + AGAIN
                 self.journal.note("unmake", cell=live.cell.number)
                 live.fault.unmake(live.target, change)
                 self.unmade = True

@@ -26,6 +26,8 @@ SILENT = 0.6
 """Seconds without a beat after which a runner of which no thread wants to run is taken for hung."""
 STARVED = 5.0
 """Seconds without a beat after which one that wants to run but gets no processor is, too."""
+FROZEN = 0.3
+"""Seconds after its SIGKILL in which a runner that can end has ended."""
 
 
 class Watch:
@@ -142,8 +144,10 @@ def main() -> None:
         Path(str(state.header["folder"])).name
     )
     lock = folder.lock()
-    # The runner's end, and that of children it had only just begun, gives the lock free.
-    if not lock.take(30.0):
+    # The runner's end, and that of children it had only just begun, gives the lock free. One that
+    # is frozen by its control group does not end when it is killed; but it will never run again.
+    killed = why != "the runner died"
+    if not lock.take(FROZEN if killed else 30.0) and not killed:
         print(f"the run's lock is still held after 30 s; {why}", file=sys.stderr)
         return
     if folder.clean():

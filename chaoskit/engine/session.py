@@ -255,7 +255,8 @@ class Session:
         self.tell("sample", "", gate=gate, **fields)
 
     def _aborting(self, by: str, reason: str) -> None:
-        self.guard.expect(UNDO_SECONDS)
+        if not self.steps.undoing:
+            self.guard.expect(UNDO_SECONDS)
         self.say("abort", f"aborting: {reason}", by=by)
 
     def failed(self, error: Exception) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import backoff, now
-from chaoskit.errors import Gone, Interrupted, Refused
+from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused, StateError
 from chaoskit.journal import Cell
 from chaoskit.model.experiment import (
     FaultStep,
@@ -48,6 +48,8 @@ class Steps:
         self._secrets = session.experiment.secrets()
         self._lives: list[Live] = []
         self._hurt: dict[str, int] = {}
+        self.undoing = 0
+        """How many undos are going on: an abort must not cut their time short."""
         self._guard = threading.Lock()
 
     def run(self, method: Sequence[Step]) -> None:
@@ -64,8 +66,7 @@ class Steps:
         """What outlives its step: the undo of actions, newest first, one after the other."""
         for live in reversed(self._lives):
             if not live.cell.over and not live.cell.why:
-                self.session.guard.expect(live.fault.patience + UNDO_SECONDS)
-                undo([live], self.session.journal)
+                self._undo([live], live.fault)
 
     def _guarded_step(self, number: str, step: Step) -> bool:
         """One step, whatever it does; whether the method may go on."""
@@ -221,9 +222,9 @@ class Steps:
 
         side_by_side(list(targets), one)
         for error in errors:
-            if isinstance(error, Interrupted | Refused):
+            if isinstance(error, Interrupted | Refused | StateError):
                 raise error
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | ChaoskitError):
                 raise NotInjected(f"{step.fault.name} could not be injected: {error}") from error
             raise error
         if not any(groups.values()):
@@ -337,9 +338,8 @@ class Steps:
         self, number: str, fault: Fault[Any], groups: dict[str, list[Live]], ended: float
     ) -> None:
         session = self.session
-        session.guard.expect(fault.patience + fault.settle + UNDO_SECONDS)
         lives = [live for group in groups.values() for live in group]
-        stuck = undo(lives, session.journal)
+        stuck = self._undo(lives, fault)
         took = now() - ended
         with self._guard:
             for key in groups:
@@ -359,6 +359,17 @@ class Steps:
                 else f"{fault.name} is one way: nothing to undo"
             )
             session.say("released", f"step {number}: {told}", step=number, took=round(took, 4))
+
+    def _undo(self, lives: Sequence[Live], fault: Fault[Any]) -> list[Cell]:
+        with self._guard:
+            self.undoing += 1
+        needs = fault.patience + fault.settle + fault.undo_takes * len(lives)
+        self.session.guard.expect(needs + UNDO_SECONDS)
+        try:
+            return undo(lives, self.session.journal)
+        finally:
+            with self._guard:
+                self.undoing -= 1
 
     def _begin(
         self, number: str, step: Step, what: str, hold: float, targets: Sequence[str]

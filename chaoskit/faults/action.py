@@ -82,6 +82,10 @@ class RunCommand(_Action):
     def way_back(self) -> str | None:
         return None if self.undo is None else f"run {_words(self.undo)}"
 
+    @property
+    def undo_takes(self) -> float:
+        return self.timeout
+
     def act(self, target: Markable) -> None:
         self._run(self.command, target, cancellable=True)
 
@@ -120,6 +124,10 @@ class SendRequest(_Action):
 
     def way_back(self) -> str | None:
         return None if self.undo is None else f"{self.undo['method']} {self.undo['url']}"
+
+    @property
+    def undo_takes(self) -> float:
+        return self.timeout
 
     def act(self, target: Markable) -> None:
         _send(self.method, self.url, self.headers, self.body, self.timeout)

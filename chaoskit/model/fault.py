@@ -141,6 +141,12 @@ class Fault(ABC, Generic[T]):
         killer, needs a privilege); None when it may. Asked by `plan` and again just before."""
         return None
 
+    @property
+    def undo_takes(self) -> float:
+        """Seconds that one `unmake` may take by itself (a command of the user's), before the
+        guardian takes the runner for hung."""
+        return 0.0
+
     def way_back(self) -> str | None:
         """How it is undone, in a few words for the plan; None for a fault that is one way."""
         return "as it was"

@@ -180,6 +180,65 @@ def test_a_guardian_that_dies_ends_the_run(tmp_path: Path, victim: Victim) -> No
         assert victim.state() == "running"
 
 
+@pytest.fixture
+def freezer(tmp_path: Path) -> Iterator[Path]:
+    """A control group that can be frozen, v1 or v2; thawed and removed afterwards."""
+    for base in (Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup/unified"),
+                 Path("/sys/fs/cgroup")):  # fmt: skip
+        group = base / f"chaoskit-test-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            if (group / "cgroup.procs").exists():
+                break
+            group.rmdir()
+    else:
+        pytest.skip("no control group can be made here")
+    yield group
+    freeze(group, False)
+    assert until(lambda: not (group / "cgroup.procs").read_text(), 10)
+    group.rmdir()
+
+
+def freeze(group: Path, frozen: bool) -> None:
+    if (group / "freezer.state").exists():
+        (group / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+    else:
+        (group / "cgroup.freeze").write_text("1" if frozen else "0")
+
+
+def test_a_runner_frozen_by_its_control_group_is_undone(
+    tmp_path: Path, victim: Victim, freezer: Path
+) -> None:
+    """On cgroup v1 it does not even die when it is killed."""
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        (freezer / "cgroup.procs").write_text(str(runner.pid))
+        freeze(freezer, True)
+        assert until(lambda: victim.state() == "running", 10)
+        assert until(lambda: not State(state).unsettled(), 10)
+        freeze(freezer, False)
+        assert runner.wait(10) == -signal.SIGKILL
+    result = State(state).find().result()
+    assert result.undone_by == "guardian" and not result.left
+
+
+def test_a_long_undo_is_not_taken_for_a_hung_runner(tmp_path: Path, victim: Victim) -> None:
+    """The guardian grants an undo command its own time-out, also when a run aborts meanwhile."""
+    marker = tmp_path / "undone"
+    method = [
+        {"run": ["true"], "timeout": "60s", "undo": f"sleep 22; echo once >> {marker}"},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(tmp_path / "e.json", victim, method=method)
+    with running(file, tmp_path / "state", victim) as runner:
+        runner.send_signal(signal.SIGINT)
+        time.sleep(2)
+        runner.send_signal(signal.SIGINT)
+        out, _ = runner.communicate(timeout=60)
+        assert runner.returncode == 4, out
+    assert marker.read_text() == "once\n"
+
+
 def test_the_hard_deadline_ends_every_run(tmp_path: Path, victim: Victim) -> None:
     file = write(tmp_path / "e.json", victim, "900ms", **{"blast-radius": {"max-duration": "1s"}},
                  method=[
