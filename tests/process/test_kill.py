@@ -128,6 +128,17 @@ def test_a_tree_dies_whole_only_when_asked(spawned: Spawned) -> None:
     assert not any(p.alive() for p in (parent, *below))
 
 
+def test_who_ends_with_its_parent_is_no_victim(spawned: Spawned) -> None:
+    parent = spawned.python(f"os.fork(); {IDLE}")
+    assert until(lambda: len(tree(parent)) == 2, 20)
+    (below,) = tree(parent)[1:]
+    changes = Kill(tree=True).changes(target(spawned, pid=parent.pid))
+    assert next(changes).key == parent.key
+    below.signal(signal.SIGKILL)
+    assert until(lambda: not below.alive(), 20)
+    assert list(changes) == []
+
+
 def test_what_is_wrong_between_the_keys() -> None:
     assert Kill().problems() == Kill(signal="SIGTERM", grace=1.0).problems() == []
     assert [key for key, _ in Kill(signal="STOP").problems()] == ["signal"]

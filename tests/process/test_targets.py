@@ -61,6 +61,15 @@ def test_by_name(spawned: Spawned, tmp_path: Path) -> None:
     assert found(spawned, name=spawned.name[:-1]) == []
 
 
+def test_by_the_name_it_was_called_by(spawned: Spawned) -> None:
+    called = f"/nowhere/called-{spawned.name}"
+    code = "print('ready', flush=True); os.execv('/bin/sleep', [sys.argv[2], '300'])"
+    process = spawned.python(code, called)
+    assert until(lambda: process.name() == "sleep", 20)
+    assert found(spawned, name=called.rpartition("/")[2]) == [process]
+    assert process in found(spawned, name="sleep")
+
+
 def test_by_pid_and_pidfile(spawned: Spawned, tmp_path: Path) -> None:
     process, file = spawned.python(), tmp_path / "worker.pid"
     assert found(spawned, pid=process.pid) == [process]

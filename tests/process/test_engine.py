@@ -1,0 +1,312 @@
+"""How a run goes: several targets, stages, parallel steps, gates that see, true verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chaoskit
+from chaoskit.capabilities import HasProcesses
+from chaoskit.clock import until
+from chaoskit.errors import ChaoskitError
+from chaoskit.faults.pause import Pause
+from chaoskit.journal import State
+from chaoskit.model.fault import Change
+from chaoskit.model.result import Event, Result
+from chaoskit.model.verdict import Verdict
+from chaoskit.procfs import Process
+from chaoskit.recovery import recover
+from chaoskit.safety import halt
+
+
+class Herd:
+    """Some sleepers with one name."""
+
+    def __init__(self, size: int) -> None:
+        self.name = f"herd-{uuid.uuid4().hex[:12]}"
+        self.popens = [
+            subprocess.Popen(["/bin/sh", "-c", "while :; do read x; done", self.name],
+                             stdin=subprocess.PIPE)
+            for _ in range(size)
+        ]  # fmt: skip
+        self.processes = [Process.at(p.pid) for p in self.popens]
+
+    def stopped(self) -> int:
+        return sum(process.state() == "stopped" for process in self.processes)
+
+    def end(self) -> None:
+        for popen in self.popens:
+            popen.kill()
+            popen.communicate()
+
+
+@pytest.fixture
+def herd() -> Iterator[Herd]:
+    made = Herd(4)
+    yield made
+    made.end()
+
+
+def write(folder: Path, *steps: dict[str, Any], **more: Any) -> Path:
+    document: dict[str, Any] = {
+        "chaoskit": 1,
+        "title": "a test",
+        "steady-state": [
+            {"name": "there", "file": {"path": str(folder)}, "expect": {"exists": True}}
+        ],
+        "method": list(steps),
+        "verify": [{"check": "there", "within": "100ms"}],
+    }
+    path = folder / "experiment.json"
+    path.write_text(json.dumps(document | more))
+    return path
+
+
+def pause(herd: Herd, pick: object = 1, hold: str = "200ms", **more: Any) -> dict[str, Any]:
+    target: dict[str, Any] = {"process": {"cmdline": herd.name}}
+    if "stages" not in more:
+        target["pick"] = pick
+    return {"fault": "pause", "target": target, "for": hold} | more
+
+
+def run(file: Path, observer: Any = None) -> Result:
+    return chaoskit.run(chaoskit.load(file), state=file.parent / "state", observer=observer)
+
+
+def test_several_targets_at_once(tmp_path: Path, herd: Herd) -> None:
+    seen: list[int] = []
+
+    def observer(event: Event) -> None:
+        if event.kind == "injected":
+            seen.append(herd.stopped())
+
+    result = run(write(tmp_path, pause(herd, "all")), observer)
+    assert result.verdict is Verdict.HELD, result.reason
+    assert seen == [4] and herd.stopped() == 0
+    assert len(result.steps[0].targets) == 4
+
+
+def test_all_or_nothing(tmp_path: Path, herd: Herd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of four cannot be injected: the other three are undone and nothing is held."""
+    bad = herd.processes[2].key
+    make = Pause.make
+
+    def failing(fault: Pause, target: HasProcesses, change: Change) -> None:
+        if change.key == bad:
+            raise PermissionError(1, "Operation not permitted")
+        make(fault, target, change)
+
+    monkeypatch.setattr(Pause, "make", failing)
+    began = time.monotonic()
+    result = run(write(tmp_path, pause(herd, "all", "20s"), {"run": ["touch", "never"]}))
+    assert time.monotonic() - began < 15
+    assert result.verdict is Verdict.INCONCLUSIVE and "not permitted" in result.reason.lower()
+    assert herd.stopped() == 0 and not result.left
+    assert len(result.steps) == 1, "the method went on"
+
+
+def test_stages_widen_and_keep_those_that_were_chosen(tmp_path: Path, herd: Herd) -> None:
+    seen: list[set[str]] = []
+
+    def observer(event: Event) -> None:
+        if event.kind == "injected":
+            seen.append({p.key for p in herd.processes if p.state() == "stopped"})
+
+    result = run(write(tmp_path, pause(herd, hold="100ms", stages=[1, "50%", 3])), observer)
+    assert result.verdict is Verdict.HELD, result.reason
+    assert [len(keys) for keys in seen] == [1, 2, 3]
+    assert seen[0] < seen[1] < seen[2] and herd.stopped() == 0
+
+
+def test_stages_end_where_the_blast_radius_does(tmp_path: Path, herd: Herd) -> None:
+    file = write(
+        tmp_path,
+        pause(herd, hold="100ms", stages=[1, 3]),
+        **{"blast-radius": {"max-targets": 2}},
+    )
+    result = run(file)
+    assert result.verdict is Verdict.REFUSED and "max-targets is 2" in result.reason
+
+
+def test_parallel_steps_are_in_together(tmp_path: Path, herd: Herd) -> None:
+    most = 0
+
+    def watch() -> None:
+        nonlocal most
+        while not over.wait(0.01):
+            most = max(most, herd.stopped())
+
+    over = threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    one = {"process": {"cmdline": herd.name, "pid": herd.processes[0].pid}}
+    two = {"process": {"cmdline": herd.name, "pid": herd.processes[1].pid}}
+    steps = [{"fault": "pause", "target": t, "for": "500ms"} for t in (one, two)]
+    try:
+        result = run(write(tmp_path, {"parallel": steps}))
+    finally:
+        over.set()
+        thread.join()
+    assert result.verdict is Verdict.HELD, result.reason
+    assert most == 2 and herd.stopped() == 0
+
+
+def test_an_abort_interrupts_an_injection(
+    tmp_path: Path, herd: Herd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filler that grows for a minute is given up at once, and its part of a file is removed."""
+    from chaoskit.targets import files
+
+    monkeypatch.setattr(files, "PART", 1024 * 1024)
+    extend = files._extend
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.05)
+        extend(*arguments)
+
+    monkeypatch.setattr(files, "_extend", slowly)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    fill = {"fault": "disk-fill", "target": {"process": {"cmdline": herd.name}},
+            "path": str(disk), "size": "1200MiB", "for": "1s"}  # fmt: skip
+    file = write(tmp_path, fill)
+    state = State(tmp_path / "state")
+
+    def pull() -> None:
+        assert until(lambda: bool(list(disk.iterdir())), 20)
+        halt.pull(state, "enough")
+
+    thread = threading.Thread(target=pull)
+    thread.start()
+    began = time.monotonic()
+    result = run(file)
+    thread.join()
+    assert result.verdict is Verdict.ABORTED and "enough" in result.reason
+    assert time.monotonic() - began < 30 and list(disk.iterdir()) == []
+
+
+def test_a_gate_judges_a_hold_shorter_than_its_interval(tmp_path: Path, herd: Herd) -> None:
+    gates = [{"check": "there", "every": "1m", "consecutive": 1}]
+    result = run(write(tmp_path, pause(herd, hold="100ms"), gates=gates))
+    assert result.verdict is Verdict.HELD, result.reason
+    assert result.checks[0].during_ok >= 2  # One at the start of the method, one for the hold.
+
+
+def test_a_gate_that_could_not_see_is_not_passed(tmp_path: Path, herd: Herd) -> None:
+    """Its probe hangs during the hold: nothing is known, and nothing is claimed."""
+    marker = tmp_path / "hang"
+    probe = {"name": "slow", "command": {"run": f"test ! -e {marker} || sleep 30",
+                                         "timeout": "20s"}, "expect": {"exit": 0}}  # fmt: skip
+    steps = ({"run": ["touch", str(marker)]}, {"wait": "100ms"}, pause(herd, hold="300ms"))
+    file = write(
+        tmp_path, *steps,
+        **{"steady-state": [probe], "verify": [{"check": "slow", "within": "10ms"}],
+           "gates": [{"check": "slow", "every": "50ms", "consecutive": 1}]},
+    )  # fmt: skip
+    done: list[Result] = []
+    thread = threading.Thread(target=lambda: done.append(run(file)))
+    thread.start()
+    thread.join(100)
+    assert done and done[0].verdict in (Verdict.INCONCLUSIVE, Verdict.ABORTED), done[0].reason
+    assert herd.stopped() == 0
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict"),
+    [([], Verdict.DEVIATED), ([{"check": "flag", "every": "20ms"}], Verdict.ABORTED)],
+)
+def test_a_check_that_fails_is_recorded_or_aborts(
+    tmp_path: Path, herd: Herd, gates: list[Any], verdict: Verdict
+) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    check = {"name": "flag", "file": {"path": str(flag)}, "expect": {"exists": True}}
+    file = write(
+        tmp_path,
+        {"run": ["rm", str(flag)], "undo": ["touch", str(flag)]},
+        pause(herd, hold="1500ms"),
+        **{"steady-state": [check], "gates": gates, "verify": [{"check": "flag"}]},
+    )
+    result = run(file)
+    assert result.verdict is verdict, result.reason
+    assert result.checks[0].during_failed > 0 and result.checks[0].after == "ok"
+    assert flag.exists() and herd.stopped() == 0
+
+
+def test_what_does_not_come_back_is_deviated(tmp_path: Path, herd: Herd) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    check = {"name": "flag", "file": {"path": str(flag)}, "expect": {"exists": True}}
+    file = write(
+        tmp_path,
+        {"run": ["rm", str(flag)]},
+        **{"steady-state": [check], "gates": [{"check": "flag", "every": "1m"}],
+           "verify": [{"check": "flag", "within": "300ms"}]},
+    )  # fmt: skip
+    result = run(file)
+    assert result.verdict is Verdict.DEVIATED and "did not hold again" in result.reason
+
+
+def test_an_unhealthy_start_injects_nothing(tmp_path: Path, herd: Herd) -> None:
+    check = {"name": "flag", "file": {"path": "/nowhere"}, "expect": {"exists": True}}
+    file = write(
+        tmp_path,
+        pause(herd),
+        **{"steady-state": [check], "verify": [{"check": "flag", "within": "10ms"}]},
+    )
+    result = run(file)
+    assert result.verdict is Verdict.REFUSED and "not healthy" in result.reason
+    kinds = {record["kind"] for record in State(tmp_path / "state").find().records()}
+    assert "change" not in kinds
+
+
+def test_what_is_so_already_is_refused(tmp_path: Path, herd: Herd) -> None:
+    for process in herd.processes:
+        process.signal(signal.SIGSTOP)
+    assert until(lambda: herd.stopped() == 4, 5)
+    result = run(write(tmp_path, pause(herd, "all")))
+    assert result.verdict is Verdict.REFUSED and "already" in result.reason
+    assert herd.stopped() == 4, "somebody else's stop was undone"
+
+
+def test_a_failed_action_is_inconclusive_and_ends_the_method(tmp_path: Path, herd: Herd) -> None:
+    result = run(write(tmp_path, {"run": "echo no way >&2; exit 3"}, pause(herd)))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "no way" in result.reason and "exit code 3" in result.reason
+    assert len(result.steps) == 1
+
+
+def test_a_shared_folder_tells_whose_run_it_is(
+    tmp_path: Path, herd: Herd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(write(tmp_path, pause(herd)))
+    folder = State(tmp_path / "state").find(result.run)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ChaoskitError, match=r"'s: it can be undone by them or by root"):
+        recover(folder)
+
+
+def test_the_library_leaves_nothing_in_its_process(tmp_path: Path, herd: Herd) -> None:
+    def files() -> set[str]:
+        return set(os.listdir("/proc/self/fd"))
+
+    def ours() -> set[str]:
+        return {t.name for t in threading.enumerate() if t.name.startswith(("watch", "ears"))}
+
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    run(write(tmp_path, pause(herd)))
+    before = files()
+    for _ in range(3):
+        run(write(tmp_path, pause(herd)))
+    assert until(lambda: not ours(), 5) and len(files()) <= len(before)
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
