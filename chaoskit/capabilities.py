@@ -7,7 +7,7 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
@@ -91,7 +91,7 @@ class HasBurdens(Protocol):
         """Unique to this target in this step of this run; part of each helper's arguments."""
 
     def cpus(self) -> list[int]:
-        """The processors that the target may run on."""
+        """The processors that the target may run on. Raises Gone."""
 
     def burden(self, mark: str, work: Sequence[str], cpus: Sequence[int] = ()) -> None:
         """Start the helper `work` (see `chaoskit.helpers.burden`) under that mark."""
@@ -100,18 +100,30 @@ class HasBurdens(Protocol):
 
     def end_burden(self, mark: str) -> None: ...
 
+    def burden_work(self, mark: str) -> Sequence[str]:
+        """The `work` that the helper was started with. Raises Gone when it or the target has
+        ended."""
+
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`.
-        Raises Gone."""
+        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`, and
+        whether it is `stopped`. Raises Gone when it or the target has ended."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
 
-    def memory_total(self) -> int: ...
+    def memory_room(self) -> int:
+        """Bytes that can be taken while the reserve stays free: 5% or 256 MiB, whichever is more,
+        of the machine and of each control group with a limit."""
 
     def descriptors(self) -> tuple[int, int]:
         """The machine's open descriptors and their limit."""
+
+    def open_numbers(self, key: str) -> Collection[int]:
+        """The numbers of the descriptors that the process of that key has open. Raises Gone."""
+
+    def below(self, key: str) -> Sequence[Proc]:
+        """The processes below the one of that key; none when it has ended."""
 
 
 @runtime_checkable
@@ -134,8 +146,9 @@ class HasFiles(Protocol):
     def unlink(self, key: str) -> None: ...
 
     def host_folder(self, path: str) -> str:
-        """The folder that the target calls `path`, as this machine sees it. Raises
-        ChaoskitError when there is none."""
+        """The folder that the target calls `path`, as this machine sees it, now and when the
+        target has ended. Raises ChaoskitError when there is none that we may write in, Gone when
+        the target has ended."""
 
     def space(self, path: str) -> tuple[int, int]:
         """(free bytes for ordinary users, all bytes) of the file system that a folder of this

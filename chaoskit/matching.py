@@ -15,6 +15,7 @@ from chaoskit.procfs import Process, listening, processes
 
 _OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}(-.*)?")
 """An argument that only a guardian or a helper of ours has."""
+_PROBE = re.compile(rb"CHAOSKIT_COMMAND=chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-probe")
 
 
 def _doc(text: str) -> dict[str, str]:
@@ -133,7 +134,12 @@ def self_and_ancestors() -> set[int]:
 
 def of_chaoskit(process: Process) -> bool:
     """Whether it is a guardian or a helper of some run."""
-    return any(_OURS.fullmatch(word) for word in process.cmdline())
+    if any(_OURS.fullmatch(word) for word in process.cmdline()):
+        return True
+    # Nor is a command that a probe has just started what anybody means.
+    with contextlib.suppress(PermissionError):
+        return any(_PROBE.fullmatch(entry) for entry in process.environ())
+    return False
 
 
 def _names(process: Process) -> set[str]:

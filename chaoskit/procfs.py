@@ -10,6 +10,7 @@ import contextlib
 import os
 import resource
 import signal as signals
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +19,12 @@ from chaoskit.errors import Gone
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_STATE, _PPID, _UTIME, _STIME, _THREADS, _START, _RSS = 0, 1, 11, 12, 17, 19, 21
+_STATE, _PPID, _FLAGS, _UTIME, _STIME, _THREADS, _START, _RSS = 0, 1, 6, 11, 12, 17, 19, 21
 # Positions in /proc/PID/stat, counted after the command's closing parenthesis.
+_ENV_END = 48
+_KERNEL_THREAD = 0x00200000
+_EXEC = 1.0
+"""Seconds that one exec may take on a machine that has no time for it."""
 
 
 @cache
@@ -124,10 +129,19 @@ class Process:
             return str(self.uid())
 
     def kernel_thread(self) -> bool:
-        return self.pid == 2 or self.stat()[_PPID] == "2"
+        return bool(int(self.stat()[_FLAGS]) & _KERNEL_THREAD)
 
     def environ(self) -> list[bytes]:
-        return self._read("environ").split(b"\0")
+        """What it was started with, `NAME=value` each. In the middle of an exec the kernel shows
+        nothing for a moment: the end of that is waited for, or somebody would be overlooked."""
+        end = time.monotonic() + _EXEC
+        while True:
+            found = self._read("environ").split(b"\0")
+            if any(found) or self.stat()[_ENV_END] != "0" or time.monotonic() > end:
+                return found
+            if self.kernel_thread():
+                return found
+            time.sleep(0.0005)
 
     def cgroups(self) -> list[str]:
         """The paths of its control groups."""
@@ -199,6 +213,9 @@ class Process:
         try:
             with open(f"/proc/{self.pid}/{name}", "rb") as file:
                 data = file.read()
+        except PermissionError:
+            self.stat()  # A zombie hides what is still there of it: it is gone, not forbidden.
+            raise
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {self.pid} has ended") from error
         self.stat()  # What was read is of this incarnation if it is alive after the reading.
@@ -207,6 +224,9 @@ class Process:
     def _link(self, name: str) -> str:
         try:
             target = os.readlink(f"/proc/{self.pid}/{name}")
+        except PermissionError:
+            self.stat()  # A zombie hides what is still there of it: it is gone, not forbidden.
+            raise
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {self.pid} has ended") from error
         self.stat()
@@ -215,6 +235,9 @@ class Process:
     def _list(self, name: str) -> list[str]:
         try:
             found = os.listdir(f"/proc/{self.pid}/{name}")
+        except PermissionError:
+            self.stat()  # A zombie hides what is still there of it: it is gone, not forbidden.
+            raise
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {self.pid} has ended") from error
         self.stat()

@@ -66,6 +66,11 @@ def names(group: str) -> list[str]:
     return [*_BUILT_IN[group], *(n for n in sorted(_plugins(group)) if n not in _BUILT_IN[group])]
 
 
+def built_in(group: str) -> list[str]:
+    """The names in a group that chaoskit itself brings."""
+    return list(_BUILT_IN[group])
+
+
 def _load(group: str, name: str, base: type[K]) -> type[K]:
     """The class of that name. Raises KeyError when nothing has it, ChaoskitError when a plug-in
     does not load or is not what it says it is."""

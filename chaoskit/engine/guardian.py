@@ -14,6 +14,7 @@ the runner that it is gone.
 """
 
 # Imports are kept to what a watch needs: a runner that dies early is noticed early.
+import contextlib
 import os
 import select
 import sys
@@ -105,7 +106,9 @@ def watch() -> tuple[Watch, str]:
             if state.header and not ready:
                 ready = True
                 preload(state.header)
-                os.write(1, b"r")
+                # A runner that is dead already hears no answer; its end comes with the next read.
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(1, b"r")
                 last = state.beaten = time.monotonic()
         elif state.header and (why := state.verdict(int(str(state.header["runner"])))):
             return state, why

@@ -18,7 +18,7 @@ from chaoskit.model.experiment import (
     Step,
     WaitAction,
 )
-from chaoskit.model.fault import Fault
+from chaoskit.model.fault import Fault, Outcome
 from chaoskit.model.params import freeze
 from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
@@ -315,11 +315,11 @@ class Steps:
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):
                     del open_groups[key]
-                    self._outcome(number, lives[0].target, outcome.text, outcome.held)
+                    self._outcome(number, lives[0].target, outcome)
         for lives in open_groups.values():
             changes = [live.cell.change for live in lives]
             if last := fault.no_outcome(lives[0].target, changes, now() - since):
-                self._outcome(number, lives[0].target, last.text, last.held)
+                self._outcome(number, lives[0].target, last)
         session.watch.seen_since(since, cancel)
         if cancel.is_set:
             raise Interrupted("the run is aborting")
@@ -328,10 +328,12 @@ class Steps:
                 Verdict.INCONCLUSIVE, f"step {number}: the gate on {check} was never evaluated"
             )
 
-    def _outcome(self, number: str, target: Target, text: str, held: bool | None) -> None:
-        told = f"{target.label}: {text}"
-        self.session.say("outcome", told, step=number, told=told, held=held)
-        if held is False:
+    def _outcome(self, number: str, target: Target, outcome: Outcome) -> None:
+        told = f"{target.label}: {outcome.text}"
+        self.session.say("outcome", told, step=number, told=told, held=outcome.held)
+        if outcome.unknown:
+            self.session.findings.add(Verdict.INCONCLUSIVE, f"step {number}: {told}")
+        elif outcome.held is False:
             self.session.findings.add(Verdict.DEVIATED, f"step {number}: {told}")
 
     def _release(

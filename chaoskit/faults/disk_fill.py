@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chaoskit.capabilities import HasFiles
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Json, Percent, Size, show_percent, show_size
 
@@ -19,19 +19,17 @@ class DiskFill(Fault[HasFiles]):
     """Fill a disk: by a size, or until so much of it is used; a reserve always stays free."""
 
     path: str = field(metadata={"doc": "a folder on the disk, as the target sees it"})
-    size: Size | None = field(default=None, metadata={"doc": "how much to fill"})
-    until: Percent | None = field(default=None, metadata={"doc": "how full it shall be"})
+    size: Size | None = field(default=None, metadata={"above": 0, "doc": "how much to fill"})
+    until: Percent | None = field(
+        default=None, metadata={"above": 0, "max": 1, "doc": "how full it shall be"}
+    )
     name = "disk-fill"
     needs = HasFiles
     examples = ({"path": "${FOLDER}", "size": "40MiB"},)
 
     def problems(self) -> list[tuple[str, str]]:
         if (self.size is None) == (self.until is None):
-            return [("path", "say how much: either size or until")]
-        if self.size is not None and self.size < 1:
-            return [("size", "expected more than 0")]
-        if self.until is not None and not 0 < self.until <= 1:
-            return [("until", "expected more than 0% and at most 100%")]
+            return [("until", "say how much: either size or until")]
         return []
 
     def way_back(self) -> str:
@@ -40,23 +38,32 @@ class DiskFill(Fault[HasFiles]):
     def refuse(self, target: HasFiles) -> str | None:
         try:
             folder = target.host_folder(self.path)
-            free, whole = target.space(folder)
+            if target.mark_of(target.filler(self.path)) is not None:
+                return f"{target.filler(self.path)} is there already"
+        except Gone:
+            raise
         except ChaoskitError as error:
             return str(error)
+        free, whole = target.space(folder)
+        reserve = target.reserve(folder)
         wanted = self.size if self.size is not None else int(free - (1 - (self.until or 0)) * whole)
         if self.until is not None and wanted <= 0:
             return f"{self.path} is {show_percent(1 - free / whole)} full already"
-        if free - wanted < target.reserve(folder):
+        if free - wanted < reserve:
             return (
                 f"{show_size(free)} of {show_size(whole)} are free in {self.path}; after "
-                f"{show_size(wanted)} more, less than {show_size(target.reserve(folder))} would "
-                f"be left"
+                f"{show_size(wanted)} more, less than {show_size(reserve)} would be left"
             )
         return None
 
     def changes(self, target: HasFiles) -> Iterator[Change]:
-        key = target.filler(self.path)
-        yield Change(key, None, key.rpartition("/")[2].lstrip("."))
+        try:
+            key = target.filler(self.path)
+        except Gone:
+            return
+        except ChaoskitError as error:
+            raise Refused(str(error)) from error
+        yield Change(key, None, key.rpartition("/")[2][1:])
 
     def look(self, target: HasFiles, change: Change) -> Json:
         return target.mark_of(change.key)
@@ -68,16 +75,21 @@ class DiskFill(Fault[HasFiles]):
         target.unlink(change.key)
 
     def took(self, target: HasFiles, changes: Sequence[Change]) -> bool:
+        """Our filler is there and the disk is as full as it shall be, where the target sees it
+        (so not when the target has ended, or its path leads elsewhere by now)."""
         for change in changes:
             try:
+                folder = target.host_folder(self.path)
+                if target.filler(self.path) != change.key:
+                    return False
                 if self.look(target, change) != change.put:
                     return False
                 if self.size is not None and target.size_of(change.key) < self.size:
                     return False
-            except Gone:
+            except ChaoskitError:
                 return False
             if self.until is not None:
-                free, whole = target.space(change.key.rpartition("/")[0])
+                free, whole = target.space(folder)
                 if 1 - free / whole < self.until - NEAR:
                     return False
         return bool(changes)

@@ -151,15 +151,19 @@ class Kill(Fault[HasRole]):
     ) -> Outcome | None:
         if not target.has_role:
             return Outcome("a pid has no role: whether somebody took its place is unknown", None)
-        held = None if self.replaced_within is None else False
+        expected = self.replaced_within
         try:
             target.peers()
         except Refused as error:
-            return Outcome(f"whether somebody took its place cannot be seen: {error}", held)
-        early = ""
-        if self.replaced_within is not None and elapsed < self.replaced_within:
-            early = f", and the step ended before {show_duration(self.replaced_within)} were over"
-        return Outcome(f"nobody took its place in {show_duration(elapsed)}{early}", held)
+            told = f"whether somebody took its place cannot be seen: {error}"
+            return Outcome(told, unknown=expected is not None)
+        told = f"nobody took its place in {show_duration(elapsed)}"
+        if expected is None:
+            return Outcome(told)
+        if elapsed < expected:
+            told += f", and the step ended before {show_duration(expected)} were over"
+            return Outcome(told, unknown=True)
+        return Outcome(told, held=False)
 
     def _filled(self, target: HasRole) -> bool:
         """Somebody does its work again: what we started lives, or as many as before match."""

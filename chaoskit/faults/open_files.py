@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from chaoskit.capabilities import HasBurdens, HasProcesses
+from chaoskit.capabilities import HasBurdens, HasProcesses, Proc
 from chaoskit.errors import Gone
 from chaoskit.faults.burden import Burden
-from chaoskit.model.fault import Change, Ends
+from chaoskit.model.fault import Change, Ends, Fault
 from chaoskit.model.units import Json, Percent
 
 SPARE = 1000
 """Descriptors of the machine's table that are always left."""
+OWN = 16
+"""Descriptors that a helper has open besides those it holds, at most."""
+NEAR = 0.99
+"""How much of `until` still counts: others open and close files all the time."""
 
 
 @runtime_checkable
@@ -22,18 +27,27 @@ class HasBurdensAndProcesses(HasBurdens, HasProcesses, Protocol):
 
 
 @dataclass(frozen=True)
-class OpenFiles(Burden):
+class OpenFiles(Burden[HasBurdensAndProcesses]):
     """Use up descriptors: `leave` so many to the target, or hold `count` of the machine's."""
 
     leave: int | None = field(
         default=None,
-        metadata={"doc": "how many more files the target itself may open (its soft limit)"},
+        metadata={
+            "min": 0,
+            "doc": "how many more files each process of the target may open (its soft limit)",
+        },
     )
     count: int | None = field(
-        default=None, metadata={"doc": "how many of the machine's descriptors a helper holds"}
+        default=None,
+        metadata={"min": 1, "doc": "how many of the machine's descriptors a helper holds"},
     )
     until: Percent | None = field(
-        default=None, metadata={"doc": "hold until this much of the machine's table is in use"}
+        default=None,
+        metadata={
+            "above": 0,
+            "max": 1,
+            "doc": "hold until this much of the machine's table is in use",
+        },
     )
     name = "open-files"
     needs = HasBurdensAndProcesses
@@ -43,9 +57,6 @@ class OpenFiles(Burden):
         given = [key for key in ("leave", "count", "until") if getattr(self, key) is not None]
         if len(given) != 1:
             return [(given[-1] if given else "", "say exactly one of leave, count and until")]
-        low = self.leave is not None and self.leave < 0
-        if low or (self.count is not None and self.count < 1):
-            return [(given[0], "expected a number from 1" if self.count else "expected 0 or more")]
         return []
 
     @property
@@ -57,9 +68,21 @@ class OpenFiles(Burden):
             return "the old limit of each process"
         return super().way_back()
 
-    def refuse(self, target: HasBurdens) -> str | None:
-        if self.leave is not None:
-            return None
+    def refuse(self, target: HasBurdensAndProcesses) -> str | None:
+        return self._refuse_limit(target) if self.leave is not None else self._refuse_hold(target)
+
+    def _refuse_limit(self, target: HasBurdensAndProcesses) -> str | None:
+        for process in target.tree():
+            try:
+                process.set_file_limit(process.file_limit()[0])
+                target.open_numbers(process.key)
+            except Gone:
+                continue
+            except PermissionError:
+                return f"we may not change the limits of process {process.pid}"
+        return None
+
+    def _refuse_hold(self, target: HasBurdensAndProcesses) -> str | None:
         import resource
 
         used, most = target.descriptors()
@@ -69,61 +92,102 @@ class OpenFiles(Burden):
         if used + wanted > most - SPARE:
             return f"{used} of {most} descriptors are in use; {SPARE} must be left"
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        if wanted + 64 > hard:
+        if wanted + OWN > hard:
             return f"a process of ours may open {hard} files, {wanted} are wanted"
         return None
 
-    def changes(self, target: HasBurdens) -> Iterator[Change]:
+    def changes(self, target: HasBurdensAndProcesses) -> Iterator[Change]:
         if self.leave is None:
             yield from super().changes(target)
             return
-        assert isinstance(target, HasBurdensAndProcesses)
-        for process in target.tree():
-            try:
-                soft, hard = process.file_limit()
-                put = min(process.open_files() + self.leave, soft)
-            except Gone:
-                continue
-            yield Change(process.key, [soft, hard], [put, hard])
+        # A process that has not got its limit yet may fork: look again until nothing is new.
+        seen: set[str] = set()
+        made: list[Change] = []
+        while new := [p for p in target.tree() if p.key not in seen]:
+            elders = list(made)
+            for process in new:
+                seen.add(process.key)
+                with contextlib.suppress(Gone):
+                    made.append(self._limited(target, process, elders))
+                    yield made[-1]
 
-    def look(self, target: HasBurdens, change: Change) -> Json:
+    def _limited(
+        self, target: HasBurdensAndProcesses, process: Proc, elders: Sequence[Change]
+    ) -> Change:
+        soft, hard = process.file_limit()
+        for elder in elders:
+            # It was born meanwhile, with the limit that its parent has got from us.
+            if elder.put == [soft, hard]:
+                return Change(process.key, elder.was, elder.put)
+        put = limit_for(target.open_numbers(process.key), self.leave or 0, soft)
+        return Change(process.key, [soft, hard], [put, hard])
+
+    def look(self, target: HasBurdensAndProcesses, change: Change) -> Json:
         if self.leave is None:
             return super().look(target, change)
-        assert isinstance(target, HasBurdensAndProcesses)
         return list(target.process(change.key).file_limit())
 
-    def make(self, target: HasBurdens, change: Change) -> None:
+    def make(self, target: HasBurdensAndProcesses, change: Change) -> None:
         if self.leave is None:
             super().make(target, change)
         else:
-            self._limit(target, change, change.put)
+            _set(target.process(change.key), change.put)
 
-    def unmake(self, target: HasBurdens, change: Change) -> None:
+    def unmake(self, target: HasBurdensAndProcesses, change: Change) -> None:
         if self.leave is None:
             super().unmake(target, change)
-        else:
-            self._limit(target, change, change.was)
+            return
+        _set(target.process(change.key), change.was)
+        # What it has started meanwhile was born with the low limit, and has no cell of its own.
+        # (Who has one is younger, and so was undone before.)
+        while heirs := [p for p in target.below(change.key) if _has(p, change.put)]:
+            for process in heirs:
+                with contextlib.suppress(Gone):
+                    _set(process, change.was)
 
-    def took(self, target: HasBurdens, changes: Sequence[Change]) -> bool:
+    def took(self, target: HasBurdensAndProcesses, changes: Sequence[Change]) -> bool:
         if self.leave is None:
             return super().took(target, changes)
-        return super(Burden, self).took(target, changes)
+        return Fault.took(self, target, changes)
 
-    def helpers(self, target: HasBurdens) -> list[tuple[list[str], list[int]]]:
-        return [(["files", str(self._count(target))], [])]
+    def helpers(self, target: HasBurdensAndProcesses) -> list[tuple[list[str], list[int]]]:
+        return [(["files", str(max(1, self._count(target)))], [])]
 
-    def felt(self, target: HasBurdens, mark: str, report: dict[str, float]) -> bool:
-        if self.count is not None:
-            return report["files"] >= self.count
+    def felt(
+        self, target: HasBurdensAndProcesses, work: Sequence[str], report: dict[str, float]
+    ) -> bool:
+        if report["files"] < int(work[1]):
+            return False
         used, most = target.descriptors()
-        return used >= (self.until or 0) * most * 0.99
+        return self.until is None or used >= NEAR * self.until * most
 
-    def _limit(self, target: HasBurdens, change: Change, value: Json) -> None:
-        assert isinstance(target, HasBurdensAndProcesses) and isinstance(value, list)
-        target.process(change.key).set_file_limit(int(str(value[0])))
-
-    def _count(self, target: HasBurdens) -> int:
+    def _count(self, target: HasBurdensAndProcesses) -> int:
         if self.count is not None:
             return self.count
         used, most = target.descriptors()
         return int((self.until or 0) * most) - used
+
+
+def limit_for(numbers: Collection[int], leave: int, most: int) -> int:
+    """The limit under which a process with these descriptors can open so many more, at most
+    `most`. A limit is on the number of a descriptor, and a new one gets the lowest that is free:
+    the free numbers below the limit are what counts, not how many are open."""
+    free = 0
+    for number in range(most):
+        if number not in numbers:
+            if free == leave:
+                return number
+            free += 1
+    return most
+
+
+def _set(process: Proc, limits: Json) -> None:
+    assert isinstance(limits, list) and isinstance(limits[0], int)
+    process.set_file_limit(limits[0])
+
+
+def _has(process: Proc, limits: Json) -> bool:
+    try:
+        return list(process.file_limit()) == limits
+    except Gone:
+        return False

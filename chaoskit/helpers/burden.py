@@ -7,74 +7,111 @@ reaches DEADLINE, or on any signal; whichever is first, whatever it is doing. MA
 it can be found. WORK is one of:
 
     cpu SHARE                  keep one processor busy for that share of the time (0 to 1)
-    memory BYTES RESERVE       hold that much memory, leaving RESERVE bytes free
+    memory BYTES               hold that much memory, or less where the reserve would suffer
     disk FOLDER READ WRITE     read and write there at these rates (bytes a second, 0 for none)
     files COUNT                hold that many descriptors open
+
+It starts in some milliseconds: what only one kind of work needs is imported there, and neither
+pathlib nor signal is imported at all.
 """
 
-import mmap
+import _thread
 import os
-import resource
 import select
-import signal
 import sys
 import time
-from collections.abc import Callable
 
 SLICE = 0.02
-"""Seconds of work between two looks at the lifeline."""
-PART = 16 * 1024 * 1024
-"""Bytes of memory taken at a time."""
+"""Seconds in which a share of the time is burnt, and between two looks at a rate."""
+PART = 8 * 1024 * 1024
+"""Bytes of memory taken at a time; between two parts the free memory is measured anew."""
 BLOCK = 256 * 1024
 """Bytes of one read or write."""
-SPAN = 64 * 1024 * 1024
-"""Bytes of the file that is read and written over and over."""
-
-deadline = 0.0
-lifeline = select.poll()
-
-
-def over(wait: float = 0.0) -> bool:
-    """Whether to end; waits up to that many seconds for the answer."""
-    left = min(wait, deadline - time.monotonic())
-    return left < 0 or bool(lifeline.poll(max(0.0, left) * 1000))
+SPAN = 16 * 1024 * 1024
+"""Bytes that are read over and over; they are written first. As many are written over and over."""
+RESERVE_SHARE = 0.05
+RESERVE_BYTES = 256 * 1024 * 1024
 
 
 def cpu(share: str) -> None:
     busy = float(share)
-    while not over():
-        end = time.perf_counter() + SLICE * busy
-        while time.perf_counter() < end:
+    while True:
+        end = time.monotonic() + SLICE * busy
+        while time.monotonic() < end:
             pass
-        if busy < 1 and over(SLICE * (1 - busy)):
-            return
+        if busy < 1:
+            time.sleep(SLICE * (1 - busy))
 
 
-def available() -> int:
-    """Bytes that can be taken before the OOM killer is called, of the machine."""
-    with open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 0
+def memory(size: str) -> None:
+    import mmap
 
-
-def memory(size: str, reserve: str) -> None:
     held, left = [], int(size)
-    while left > 0 and not over():
+    while left > 0:
         part = min(PART, left)
-        if available() - part < int(reserve):
+        if memory_free()[1] < part:
             break
-        area = mmap.mmap(-1, part)
-        for page in range(0, part, mmap.PAGESIZE):
-            area[page] = 1
+        area = mmap.mmap(-1, part, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages = range(0, part, mmap.PAGESIZE)
+        area[:: mmap.PAGESIZE] = b"\1" * len(pages)
         held.append(area)
         left -= part
-    while not over(60.0):
-        pass
+    hold()
+
+
+def memory_free() -> tuple[int, int]:
+    """Bytes that can be taken before the OOM killer is called, and those that can be while the
+    reserve (5% or 256 MiB, whichever is more) stays: of the machine, and of every control group
+    that this process is in."""
+    places = [_of_machine(), *_of_groups()]
+    rooms = [free - max(int(whole * RESERVE_SHARE), RESERVE_BYTES) for free, whole in places]
+    return max(0, min(free for free, _ in places)), max(0, min(rooms))
+
+
+def _of_machine() -> tuple[int, int]:
+    with open("/proc/meminfo") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["MemAvailable"].split()[0]) * 1024, int(lines["MemTotal"].split()[0]) * 1024
+
+
+def _of_groups() -> list[tuple[int, int]]:
+    """(free, limit) of each control group with a memory limit, version 1 or 2."""
+    found = []
+    with open("/proc/self/cgroup") as file:
+        lines = file.read().splitlines()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, used, cache = "/sys/fs/cgroup", "memory.current", "inactive_file"
+            limits = ["memory.max", "memory.high"]
+        elif "memory" in controllers.split(","):
+            base, used = "/sys/fs/cgroup/memory", "memory.usage_in_bytes"
+            limits, cache = ["memory.limit_in_bytes"], "total_inactive_file"
+        else:
+            continue
+        # Groups that a container cannot see have no folder here; those above may have.
+        parts = path.strip("/").split("/")
+        for depth in range(len(parts), -1, -1):
+            folder = "/".join((base, *parts[:depth]))
+            for limit in limits:
+                try:
+                    with open(f"{folder}/{limit}") as file:
+                        most = int(file.read())
+                    with open(f"{folder}/{used}") as file:
+                        taken = int(file.read())
+                    with open(f"{folder}/memory.stat") as file:
+                        counters = dict(line.split() for line in file)
+                except (OSError, ValueError):
+                    continue  # No such group, or no limit: "max".
+                # What is cached of files is given back before anybody is killed.
+                found.append((most - taken + int(counters.get(cache, 0)), most))
+    return found
 
 
 def disk(folder: str, read: str, write: str) -> None:
+    import fcntl
+    import mmap
+
     # A file without a name is gone with us, whatever happens.
     try:
         file = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -82,67 +119,91 @@ def disk(folder: str, read: str, write: str) -> None:
         path = os.path.join(folder, f".{sys.argv[1]}")
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         os.unlink(path)
-    block = os.urandom(BLOCK)
+    # Past the page cache, or the disk would see nothing of it.
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
+        direct = True
+    except OSError:
+        direct = False
+    block = mmap.mmap(-1, BLOCK)  # O_DIRECT wants whole pages.
+    block[:] = os.urandom(BLOCK)
+
+    def put(at: int) -> None:
+        os.pwritev(file, [block], at)
+        if not direct:
+            os.fdatasync(file)
+
+    def get(at: int) -> None:
+        if not direct:
+            os.posix_fadvise(file, at, BLOCK, os.POSIX_FADV_DONTNEED)
+        os.preadv(file, [block], at)
+
     reading, writing = float(read), float(write)
     if reading:
-        # There must be something to read; it is written once, at no rate.
         for at in range(0, SPAN, BLOCK):
-            if over():
-                return
-            os.pwrite(file, block, at)
-        os.fdatasync(file)
-    began, done_read, done_written, unsynced = time.monotonic(), 0, 0, 0
-    while not over():
-        due = time.monotonic() - began + SLICE
-        behind = False
-        if writing and done_written < writing * due:
-            os.pwrite(file, block, done_written % SPAN)
+            put(at)
+    began, done_read, done_written = time.monotonic(), 0, 0
+    while True:
+        due = time.monotonic() - began
+        if writing and done_written <= writing * due:
+            put(SPAN + done_written % SPAN)
             done_written += BLOCK
-            unsynced += BLOCK
-            behind = done_written < writing * due
-            if not behind or unsynced >= 4 * 1024 * 1024:
-                os.fdatasync(file)
-                unsynced = 0
-        if reading and done_read < reading * due:
-            at = done_read % SPAN
-            # Out of the page cache first, or the disk would see nothing of it.
-            os.posix_fadvise(file, at, BLOCK, os.POSIX_FADV_DONTNEED)
-            os.pread(file, BLOCK, at)
+        if reading and done_read <= reading * due:
+            get(done_read % SPAN)
             done_read += BLOCK
-            behind = behind or done_read < reading * due
-        if not behind and over(SLICE / 2):
-            return
+        write_late = writing and done_written <= writing * due
+        read_late = reading and done_read <= reading * due
+        if not (write_late or read_late):
+            time.sleep(SLICE / 2)
 
 
 def files(count: str) -> None:
+    import resource
+
     wanted = int(count)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted + 64, hard), hard))
-    for number in range(wanted):
-        if number % 1000 == 0 and over():
-            return
-        os.open("/dev/null", os.O_RDONLY)
-    while not over(60.0):
-        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, wanted + 16), hard), hard))
+    for _ in range(wanted):
+        os.open(os.devnull, os.O_RDONLY)
+    hold()
 
 
-WORK: dict[str, Callable[..., None]] = {"cpu": cpu, "memory": memory, "disk": disk, "files": files}
+def hold() -> None:
+    while True:
+        time.sleep(3600)
 
 
-def main() -> None:
-    global deadline
-    deadline = float(sys.argv[2])
-    lifeline.register(0, select.POLLIN | select.POLLHUP)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+def end_in_time(deadline: float) -> None:
+    """In a thread of its own, so that it ends us in the middle of whatever we do."""
+    try:
+        lifeline = select.poll()
+        lifeline.register(0, select.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            if lifeline.poll(min(left, 3600.0) * 1000):
+                break
+    finally:
+        os._exit(0)
+
+
+def main(arguments: list[str]) -> None:
+    _, deadline, work, *more = arguments
     # Taken first, before anybody's real work, when memory runs out.
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
     except OSError:
         pass
-    WORK[sys.argv[3]](*sys.argv[4:])
+    _thread.start_new_thread(end_in_time, (float(deadline),))
+    match work:
+        case "cpu":
+            cpu(*more)
+        case "memory":
+            memory(*more)
+        case "disk":
+            disk(*more)
+        case "files":
+            files(*more)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -55,10 +55,12 @@ class Outcome:
     """What became of a target whose fault others answer (who succeeded a killed process).
 
     held: whether that agrees with the hypothesis; None when the file expects nothing of it.
+    unknown: something was expected and could not be seen: never held, and never a failure either.
     """
 
     text: str
     held: bool | None = None
+    unknown: bool = False
 
 
 class Fault(ABC, Generic[T]):

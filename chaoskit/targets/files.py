@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,10 @@ RESERVE_BYTES = 256 * 1024 * 1024
 PART = 32 * 1024 * 1024
 """Bytes that are added at a time; between two parts the disk is measured anew."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NAME = re.compile(r"\.chaoskit-.+-\d[\d.]*-\d+(-\d+)?")
+"""How our files are called: by the run, the step and the target (and the helper, if it is one)."""
+
 
 class Files:
     """A target that has a file system: gives the capability `HasFiles`."""
@@ -26,55 +31,52 @@ class Files:
     root: Process
 
     def filler(self, path: str) -> str:
-        return f"{self.host_folder(path)}/.{self.binding.mark}-{self.root.pid}"
+        folder = self.host_folder(path).rstrip("/")
+        return f"{folder}/.{self.binding.mark}-{self.root.pid}"
 
     def host_folder(self, path: str) -> str:
-        """The folder that the target calls `path`, as this machine sees it. Raises ChaoskitError
-        when there is none."""
-        inner = Path(path)
+        """See the capability. Raises Gone when the target has ended, else ChaoskitError."""
+        from chaoskit.targets.folders import on_this_machine
+
         try:
-            if not inner.is_absolute():
-                inner = Path(self.root.cwd()) / inner
-            if not _same_root(self.root):
-                inner = Path(f"/proc/{self.root.pid}/root") / inner.relative_to("/")
-            found = inner.resolve(strict=True)
-        except (Gone, OSError) as error:
-            raise ChaoskitError(f"there is no folder {path} for it: {error}") from error
-        if not found.is_dir():
+            found = on_this_machine(self.root, path)
+        except PermissionError as error:
+            raise ChaoskitError(f"we may not look at {path} as it sees it: {error}") from error
+        except OSError as error:
+            self.root.stat()
+            raise ChaoskitError(f"there is no folder {path}: {error}") from error
+        except Gone:
+            raise
+        except ChaoskitError as error:
+            raise ChaoskitError(f"{path} cannot be used: {error}") from error
+        if not Path(found).is_dir():
             raise ChaoskitError(f"{path} is no folder")
-        return str(found)
+        if not os.access(found, os.W_OK | os.X_OK):
+            raise ChaoskitError(f"nothing can be written in {path}")
+        return found
 
     def mark_of(self, key: str) -> str | None:
         """The mark in the file; None when there is none; what else it is when it is not ours."""
-        try:
-            found = os.lstat(key)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if not stat.S_ISREG(found.st_mode):
-            return "not a file of ours"
-        with open(key, "rb") as file:
-            line = file.readline(200).rstrip(b"\n")
-        # Between its making and its first line our file is empty: its name is ours all the same.
-        ours = Path(key).name.lstrip(".")
-        return ours if line in (b"", ours.encode()) else line.decode(errors="replace")
+        return _mark_of(key)
 
     def grow(self, key: str, size: int | None, until: float | None) -> None:
         """See the capability. Raises Interrupted between two parts, OSError."""
-        mark = Path(key).name.lstrip(".")
+        mark = f"{Path(key).name[1:]}\n".encode()
         file = os.open(key, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            with contextlib.suppress(OSError):
-                os.write(file, mark.encode() + b"\n")
-            filled = 4096
+            if not _begin(file, mark):
+                return
+            filled = len(mark)
             while (part := self._part(key, size, until, filled)) > 0:
                 self.binding.cancel.check()
-                try:
-                    _extend(file, filled, part)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                        return
-                    raise
-                filled += part
+                full = not _extend(file, filled, part)
+                filled += 0 if full else part
+                # Another writer may have taken what was free when the part was measured.
+                free, whole = self.space(str(Path(key).parent))
+                lack = max(0, _reserve(whole) - free)
+                if full or lack:
+                    os.ftruncate(file, max(len(mark), filled - lack))
+                    return
         finally:
             os.close(file)
 
@@ -86,7 +88,7 @@ class Files:
 
     def unlink(self, key: str) -> None:
         """Take our filler away; what is not ours stays."""
-        if self.mark_of(key) == Path(key).name.lstrip("."):
+        if self.mark_of(key) == Path(key).name[1:]:
             Path(key).unlink(missing_ok=True)
 
     def space(self, path: str) -> tuple[int, int]:
@@ -105,37 +107,77 @@ class Files:
             raise Gone(f"{key} is gone") from error
 
 
+def _mark_of(key: str) -> str | None:
+    try:
+        file = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return "no file of ours"  # A symbolic link, a socket.
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return "no file of ours"
+        begin = os.read(file, 512)
+    finally:
+        os.close(file)
+    # Between its making and its first line our file is empty: its name is ours all the same.
+    ours = Path(key).name[1:]
+    line = begin.partition(b"\n")[0]
+    return ours if begin == b"" or line == ours.encode() else line.decode(errors="replace")
+
+
 def _reserve(whole: int) -> int:
     """Bytes that are always left free: 5% of the disk or 256 MiB, whichever is more."""
     return max(int(whole * RESERVE_SHARE), RESERVE_BYTES)
 
 
-def _same_root(process: Process) -> bool:
-    try:
-        theirs, ours = os.stat(f"/proc/{process.pid}/root"), os.stat("/proc/self/root")
-        same = os.readlink(f"/proc/{process.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
-    except PermissionError:
-        return True  # Not ours to look into, and so not in a container of ours either.
-    return same and (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+def _begin(file: int, mark: bytes) -> bool:
+    """Write the mark; whether there was room for it, else the file is empty.
 
-
-def _extend(file: int, at: int, part: int) -> None:
+    It is on the disk before the file grows: after a power cut, what has our name and other
+    content would be nobody's.
+    """
     try:
-        os.posix_fallocate(file, at, part)
+        if os.write(file, mark) == len(mark):
+            os.fsync(file)
+            return True
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+        if error.errno not in _FULL:
             raise
-        block = b"\0" * (1024 * 1024)
-        end = at + part
+    os.ftruncate(file, 0)
+    return False
+
+
+def _extend(file: int, at: int, part: int) -> bool:
+    """Take that much more; False when the disk (or a quota, or a limit) has not got it."""
+    end = at + part
+    try:
+        try:
+            os.posix_fallocate(file, at, part)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        if os.fstat(file).st_blocks * 512 >= end:
+            return True
+        # A file system that cannot reserve, or that makes holes of zeros: write what is no zeros.
+        block = os.urandom(1024 * 1024)
         while at < end:
             at += os.pwrite(file, block[: end - at], at)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return False
+    return True
 
 
 def leftover_fillers(folders: Iterable[Path]) -> list[Path]:
-    """Every filler file of ours that lies in these folders."""
-    return sorted(
-        path
-        for folder in folders
-        for path in folder.glob(".chaoskit-*")
-        if path.is_file() and not path.is_symlink()
-    )
+    """Every file of ours that lies in these folders, by its name and what is in it."""
+    found = []
+    for folder in folders:
+        for path in folder.glob(".chaoskit-*"):
+            with contextlib.suppress(OSError):
+                if _NAME.fullmatch(path.name) and _mark_of(str(path)) == path.name[1:]:
+                    found.append(path)
+    return sorted(found)

@@ -9,19 +9,13 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from chaoskit.errors import Gone
-from chaoskit.procfs import Process, processes
+from chaoskit.procfs import processes
 
 VARIABLE = "CHAOSKIT_RESTARTED"
-_ENV_END, _FLAGS = 48, 6
-# Positions in /proc/PID/stat, counted after the command's closing parenthesis.
-_KERNEL_THREAD = 0x00200000
-_EXEC = 1.0
-"""Seconds that one exec may take on a machine that has little time for it."""
 
 
 def start(
@@ -94,24 +88,9 @@ def started(token: str) -> bool:
     wanted = f"{VARIABLE}={token}".encode()
     for process in processes():
         with contextlib.suppress(Gone, PermissionError):
-            if wanted in _environment(process):
+            if wanted in process.environ():
                 return True
     return False
-
-
-def _environment(process: Process) -> list[bytes]:
-    """What it was started with. In the middle of an exec the kernel shows nothing for a moment:
-    wait for the end of it, or somebody would be started a second time."""
-    end = time.monotonic() + _EXEC
-    while True:
-        before = process.stat()
-        found = process.environ()
-        if found != [b""] or int(before[_FLAGS]) & _KERNEL_THREAD:
-            return found
-        where = process.stat()[_ENV_END]
-        if where == before[_ENV_END] != "0" or time.monotonic() > end:
-            return found  # The same program all the while: it really has none.
-        time.sleep(0.0005)
 
 
 _children: set[int] = set()

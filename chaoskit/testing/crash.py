@@ -2,8 +2,8 @@
 
     python -m chaoskit.testing.crash EXPERIMENT STATE [--at POINT] [--guardian dies] [--points FILE]
 
-A point is `<before|after>:<what>:<nth>`, where `what` is a kind of journal record, `make` or
-`unmake`. With --points, every point that the run passes is written there, one a line, so that a
+A point is `<before|after|inside>:<what>:<nth>`, where `what` is a kind of journal record, `make`
+or `unmake`. With --points, every point that the run passes is written there, one a line, so that a
 suite can enumerate them: a new record adds its own. Readings (`sample`) come at any time and any
 number, nothing depends on them, and so they are no points.
 """
@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import chaoskit
@@ -26,6 +27,9 @@ from chaoskit.engine.guard import Guard
 from chaoskit.journal import Journal
 from chaoskit.model.experiment import Experiment
 from chaoskit.model.fault import Fault
+
+MOST_INSIDE = 8
+"""Points within one make or unmake: what comes after so many calls is mostly a loop that waits."""
 
 
 class Points:
@@ -64,6 +68,31 @@ class Points:
 
         return wrapped
 
+    def inside(self, what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Also a point at each call of the fault's and the target's own functions within it: a
+        change that is made in several parts is cut between any two of them."""
+
+        def wrapped(fault: Fault[Any], target: Any, *rest: Any) -> Any:
+            kinds = (*type(fault).__mro__, *type(target).__mro__)
+            modules = {kind.__module__ for kind in kinds} - {"builtins", "abc", "typing"}
+
+            left = MOST_INSIDE
+
+            def called(frame: FrameType, event: str, _: Any) -> None:
+                nonlocal left
+                if left and event == "call" and frame.f_globals.get("__name__") in modules:
+                    left -= 1
+                    self.pass_by("inside", what)
+
+            before = sys.gettrace()
+            sys.settrace(called)
+            try:
+                return real(fault, target, *rest)
+            finally:
+                sys.settrace(before)
+
+        return self.around(what, wrapped)
+
     def watch(self, experiment: Experiment) -> None:
         """Put the points into the journal and into the experiment's faults."""
         write, start = Journal._write, Guard.start
@@ -82,8 +111,8 @@ class Points:
         Guard.start = started  # type: ignore[method-assign,assignment]
         kinds: set[type[Fault[Any]]] = {type(step.fault) for step in experiment.fault_steps()}
         for kind in kinds:
-            kind.make = self.around("make", kind.make)  # type: ignore[method-assign]
-            kind.unmake = self.around("unmake", kind.unmake)  # type: ignore[method-assign]
+            kind.make = self.inside("make", kind.make)  # type: ignore[method-assign]
+            kind.unmake = self.inside("unmake", kind.unmake)  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -70,5 +70,5 @@ def test_the_faults_and_probes_named_are_those_that_exist() -> None:
     from chaoskit import registry
 
     for group in ("faults", "probes"):
-        for name in registry._BUILT_IN[group]:
+        for name in registry.built_in(group):
             assert f"`{name}`" in README

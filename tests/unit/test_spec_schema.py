@@ -128,7 +128,7 @@ def test_what_is_invalid_does_not_load(parts: dict[str, Any]) -> None:
     assert not validator().is_valid(GOOD | parts)
 
 
-@pytest.mark.parametrize("name", registry.names("faults"))
+@pytest.mark.parametrize("name", registry.built_in("faults"))
 def test_the_examples_of_every_fault_load_and_are_valid(name: str) -> None:
     for example in registry.fault(name).examples:
         # A placeholder stands for a folder or a command, which are paths either way.
@@ -142,6 +142,6 @@ def test_the_examples_of_every_fault_load_and_are_valid(name: str) -> None:
 def test_it_explains_every_registered_name() -> None:
     text = json.dumps(spec.schema())
     for group in ("faults", "targets", "probes"):
-        for name in registry.names(group):
+        for name in registry.built_in(group):
             assert f'"{name}"' in text
     assert "how full it shall be" in text

@@ -1,0 +1,121 @@
+"""Where a folder that a process names lies on this machine.
+
+A process in a container or a chroot calls `/data` what has another path here. The path here stays
+valid when the process has ended, which one through /proc/PID/root does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from chaoskit.errors import ChaoskitError
+from chaoskit.procfs import Process
+
+_LINKS = 40
+"""Symbolic links on one path after which the kernel gives up too."""
+
+
+def on_this_machine(process: Process, path: str) -> str:
+    """The folder that the process calls `path` (relative to where it works), with its links
+    followed as the process follows them. Raises Gone, OSError, and ChaoskitError when the folder
+    has no path here: what we leave there could not be taken away once the process has ended."""
+    root = f"/proc/{process.pid}/root"
+    inner = path if path.startswith("/") else f"{_inside(root, process.cwd())}/{path}"
+    if _same_root(process):
+        found = str(Path(inner).resolve(strict=True))
+    else:
+        found = _outside(process, _followed(root, inner))
+    process.stat()  # What was found is of this incarnation if it is alive after the looking.
+    return found
+
+
+def _same_root(process: Process) -> bool:
+    ours, theirs = (f"/proc/{who}" for who in ("self", process.pid))
+    if os.readlink(f"{theirs}/ns/mnt") != os.readlink(f"{ours}/ns/mnt"):
+        return False
+    return os.path.samefile(f"{theirs}/root", f"{ours}/root")
+
+
+def _inside(root: str, path: str) -> str:
+    """A path as /proc shows it, which is from our root, as the process in a chroot calls it."""
+    beyond = os.readlink(root).rstrip("/")
+    return path.removeprefix(beyond) if path.startswith(f"{beyond}/") or path == beyond else path
+
+
+def _followed(root: str, path: str) -> str:
+    """The path without symbolic links: the kernel would follow absolute ones from our own root,
+    out of the process's world and into ours."""
+    todo, done, links = path.split("/")[::-1], list[str](), 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            del done[-1:]
+        if part in ("", ".", ".."):
+            continue
+        try:
+            link = os.readlink("/".join((root, *done, part)))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # It is no link.
+                raise
+            done.append(part)
+            continue
+        links += 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if link.startswith("/"):
+            done.clear()
+        todo += link.split("/")[::-1]
+    return "/" + "/".join(done)
+
+
+def _outside(process: Process, inner: str) -> str:
+    """Our path of the folder that the process calls `inner`, which has no links in it."""
+    folder = os.open(f"/proc/{process.pid}/root{inner}", os.O_PATH | os.O_CLOEXEC)
+    try:
+        wanted = os.fstat(folder)
+        with open(f"/proc/self/fdinfo/{folder}") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        candidates = [os.readlink(f"/proc/self/fd/{folder}")]
+    finally:
+        os.close(folder)
+    for number, device, top, mounted in _mounts(f"/proc/{process.pid}/mountinfo"):
+        if number == int(fields["mnt_id"]) and (inside := _below(inner, mounted)) is not None:
+            at = f"{top.rstrip('/')}{inside}" or "/"
+            for _, other, its_top, here in _mounts("/proc/self/mountinfo"):
+                if other == device and (inside := _below(at, its_top)) is not None:
+                    candidates.append(f"{here.rstrip('/')}{inside}" or "/")
+    for candidate in candidates:
+        try:
+            if os.path.samestat(os.stat(candidate), wanted):
+                return os.path.realpath(candidate)
+        except OSError:
+            continue
+    raise ChaoskitError(
+        "only the process itself can see it, so nothing could be taken away after its end"
+    )
+
+
+def _mounts(path: str) -> list[tuple[int, str, str, str]]:
+    """(id, device, which folder of the file system, where it is mounted), the newest first."""
+    found = []
+    with open(path, errors="surrogateescape") as file:
+        for line in file:
+            number, _, device, top, mounted, *_ = line.split()
+            found.append((int(number), device, _plain(top), _plain(mounted)))
+    return found[::-1]
+
+
+def _plain(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def _below(path: str, folder: str) -> str | None:
+    """What comes after the folder in the path (`/x` or nothing); None when it is not below it."""
+    folder = folder.rstrip("/")
+    if path.rstrip("/") == folder:
+        return ""
+    return path[len(folder) :] if path.startswith(f"{folder}/") else None
