@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -67,9 +67,12 @@ class ProcessMatch:
                 parts.append(f"{item.name.replace('_', '-')}={value}")
         return " ".join(parts)
 
-    def find_processes(self) -> list[Process]:
+    def find_processes(self, spare: Collection[str] = ()) -> list[Process]:
         """All that match now, by pid. Raises Refused when one cannot look: a port whose owner is
-        hidden from us, a pid file that holds no number."""
+        hidden from us, a pid file that holds no number.
+
+        spare: keys of processes that are left out as well.
+        """
         tests = list(self._tests())
         spared = self_and_ancestors()
         found = []
@@ -77,7 +80,8 @@ class ProcessMatch:
             if process.pid in spared:
                 continue
             with contextlib.suppress(Gone, PermissionError):
-                if all(test(process) for test in tests) and not of_chaoskit(process):
+                wanted = process.key not in spare and all(test(process) for test in tests)
+                if wanted and not of_chaoskit(process):
                     found.append(process)
         return found
 
@@ -95,7 +99,7 @@ class ProcessMatch:
             return [process] if process.alive() else []
         if self.port is not None:
             found, whole = listening(self.port)
-            if not whole and not found:
+            if not whole:
                 raise Refused(
                     f"something listens on port {self.port}, and whose it is cannot be seen "
                     f"without being root"

@@ -80,14 +80,14 @@ class _Planner:
         self.steps: list[PlannedStep] = []
         self.targets: dict[str, Target] = {}
         self.refusals: list[str] = []
-        self.gone_for_good: set[str] = set()
-        self.hurt_now: set[str] = set()
+        self.gone_for_good: dict[str, frozenset[str]] = {}
+        self.hurt_now: dict[str, frozenset[str]] = {}
         self.within = ""
 
     def add(self, number: str, step: Step) -> None:
         parallel = number.partition(".")[0] if "." in number else ""
         if not parallel or parallel != self.within:
-            self.hurt_now = set(self.gone_for_good)
+            self.hurt_now = dict(self.gone_for_good)
             self.within = parallel
         match step:
             case FaultStep():
@@ -114,6 +114,7 @@ class _Planner:
                 self.seed,
                 held=self.held,
                 hurt=self.hurt_now,
+                gone=self.gone_for_good,
                 prefer=self.targets,
             )
         except Refused as error:
@@ -122,9 +123,9 @@ class _Planner:
         privileges: dict[str, None] = {}
         for target in choice.targets:
             self.targets.setdefault(target.key, target)
-            self.hurt_now.add(target.key)
+            self.hurt_now[target.key] = target.claim().keys
             if fault.way_back() is None:
-                self.gone_for_good.add(target.key)
+                self.gone_for_good[target.key] = self.hurt_now[target.key]
             privileges.update(dict.fromkeys(fault.privileges(target)))
             try:
                 if why := fault.refuse(target):

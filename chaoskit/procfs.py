@@ -136,11 +136,13 @@ class Process:
         nothing for a moment: the end of that is waited for, or somebody would be overlooked."""
         end = time.monotonic() + _EXEC
         while True:
+            before = self.stat()
             found = self._read("environ").split(b"\0")
-            if any(found) or self.stat()[_ENV_END] != "0" or time.monotonic() > end:
+            if any(found) or int(before[_FLAGS]) & _KERNEL_THREAD:
                 return found
-            if self.kernel_thread():
-                return found
+            after = self.stat()[_ENV_END]
+            if after == before[_ENV_END] != "0" or time.monotonic() > end:
+                return found  # The same program all the while: it really has none.
             time.sleep(0.0005)
 
     def cgroups(self) -> list[str]:

@@ -110,6 +110,7 @@ def _end_commands(run: str, every: Iterable[Cell]) -> None:
     from chaoskit.procfs import with_environment
 
     unfinished = [f"chaoskit-{run}-{c.step}" for c in every if not c.made and not c.over]
+    unfinished += [f"chaoskit-{run}-{c.step}-undo" for c in every if not c.over]
     for mark in [f"chaoskit-{run}-probe", *unfinished]:
         for process in with_environment(f"{COMMAND_VARIABLE}={mark}".encode()):
             with contextlib.suppress(Gone, PermissionError):
@@ -139,6 +140,11 @@ def recover(
     try:
         records = folder.records()
         head = next((r for r in records if r["kind"] == "run"), {})
+        if not head and not folder.clean():
+            raise ChaoskitError(
+                f"the journal of run {folder.id} is lost, so what it had in is not known: look "
+                f"with `chaoskit recover --scan`, then remove {folder.marker}"
+            )
         if os.getuid() not in (0, head.get("uid", os.getuid())):
             raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
         environment = {

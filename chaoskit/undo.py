@@ -66,7 +66,9 @@ def revive(
         redactor=redactor,
     )
     fault = thaw(registry.fault(cell.fault), _with_secrets(cell.params, environment))
-    target = registry.selector(cell.target["kind"]).target.restore(cell.target["ref"], binding)
+    target = registry.selector(cell.target["kind"]).target.restore(
+        _with_secrets(cell.target["ref"], environment), binding
+    )
     return Live(cell, fault, target)
 
 
@@ -193,9 +195,14 @@ def side_by_side(items: Sequence[Any], work: Callable[[Any], None]) -> None:
     threads = [
         threading.Thread(target=worker, name=f"pool-{n}") for n in range(min(POOL, len(items)))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        worker()  # No thread can be had any more: then one after the other, right here.
+    for thread in started:
         thread.join()
 
 

@@ -23,6 +23,7 @@ from chaoskit.engine.guard import Guard
 TICK = 0.05
 """Seconds between looks at what gives no event of its own: the halt file, the deadline."""
 
+_DEAD = "the guardian died: no run goes on without one"
 _ABORTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -53,6 +54,8 @@ class Ears:
         self._signals = 0
         self.minds_halt = False
         """Set once the plan is made: a halt that was there before refuses the run instead."""
+        self.closing = False
+        """Set when the verdict is in: the guardian is about to be let go."""
 
     def start(self) -> None:
         self._thread.start()
@@ -101,7 +104,8 @@ class Ears:
                         self._signal(number)
                 elif not self._guard.heard(os.read(file, 64)):
                     poll.unregister(file)
-                    self._abort.pull("guardian", "the guardian died: no run goes on without one")
+                    if not self.closing:
+                        self._abort.pull("guardian", _DEAD)
             self._guard.beat()
             self._look()
 
@@ -118,8 +122,10 @@ class Ears:
         self._abort.pull("signal", f"{name} received", hurry=True)
 
     def _look(self) -> None:
-        if self._abort.hurry.is_set:
+        if self._abort.hurry.is_set or self.closing:
             return
+        if self._guard.deaf:
+            self._abort.pull("guardian", "the guardian does not answer: no run goes on without one")
         if self.minds_halt and self._halt_file.exists():
             self._abort.pull("halt", self._halt_text(), hurry=True)
         elif now() > self._deadline:

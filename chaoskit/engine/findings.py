@@ -25,9 +25,17 @@ class Findings:
         with self._guard:
             self._found.append((verdict, reason))
 
-    def ruling(self) -> tuple[Verdict, str]:
-        """The worst verdict, and every reason for it; the other findings follow."""
+    def ruling(self, bad: int, total: int) -> tuple[Verdict, str]:
+        """The worst verdict, and every reason for it; the other findings follow.
+
+        bad, total: readings while faults were in that did not hold, and all of them.
+        """
         verdict = worst(verdict for verdict, _ in self._found)
+        if verdict is Verdict.HELD and bad:
+            return verdict, (
+                f"no gate fired, though {bad} of {total} readings did not hold; every fault was "
+                f"proven and undone"
+            )
         if verdict is Verdict.HELD:
             return verdict, "the steady state held throughout; every fault was proven and undone"
         reasons = dict.fromkeys(reason for found, reason in self._found if found is verdict)

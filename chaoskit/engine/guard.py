@@ -39,6 +39,10 @@ class Guard:
         self._beaten = 0.0
         self._writing = threading.Lock()
         self._ready = threading.Event()
+        self._promising = threading.Lock()
+        self._promises: dict[str, tuple[float, bool]] = {}
+        self.deaf = False
+        """The guardian does not read: it is frozen, and so no guardian."""
 
     def start(
         self,
@@ -83,7 +87,7 @@ class Guard:
         finally:
             os.close(orders_in)
             os.close(answers_out)
-        os.set_blocking(self._orders, True)
+        os.set_blocking(self._orders, False)
         header = {
             "folder": str(folder),
             "state": str(folder.parent.parent),
@@ -116,13 +120,38 @@ class Guard:
             self._beaten = now()
             self._send("beat")
 
-    def expect(self, seconds: float) -> None:
-        """By then the next `expect` or the end must have come, or the runner counts as hung."""
-        self._send(f"expect {now() + seconds:.3f}")
+    def expect(self, what: str, seconds: float, *, undo: bool = False) -> None:
+        """`what` will be over by then, or the runner counts as hung. Several things may be going
+        on; the first that is late counts. undo: an abort does not cut this time short."""
+        with self._promising:
+            self._promises[what] = (now() + seconds, undo)
+            self._tell()
+
+    def over(self, what: str) -> None:
+        """`what` is over: nothing is promised of it any more."""
+        with self._promising:
+            self._promises.pop(what, None)
+            self._tell()
+
+    def hasten(self, seconds: float) -> None:
+        """The run aborts: what is no undo gives way within that time."""
+        with self._promising:
+            end = now() + seconds
+            for what, (at, undo) in self._promises.items():
+                if not undo:
+                    self._promises[what] = (min(at, end), undo)
+            self._tell()
+
+    def _tell(self) -> None:
+        first = min((at for at, _ in self._promises.values()), default=float("inf"))
+        self._send(f"expect {first:.3f}")
 
     def let_go(self) -> None:
         """Everything is undone, or known to be stuck: the guardian may end, in its own time."""
         self._send("done")
+
+    def close(self) -> None:
+        """After `let_go`, when nobody listens to the guardian any more."""
         self._close()
         if self.pid:
             _ending.append(self.pid)
@@ -148,4 +177,7 @@ class Guard:
             if self._orders >= 0:
                 # A dead guardian is heard of by its end of the other pipe.
                 with contextlib.suppress(BrokenPipeError):
-                    os.write(self._orders, message.encode() + b"\n")
+                    try:
+                        os.write(self._orders, message.encode() + b"\n")
+                    except BlockingIOError:
+                        self.deaf = True

@@ -39,6 +39,7 @@ class Watch:
         self.beaten = time.monotonic()
         self.expected = float("inf")
         self.done = False
+        self.journal = -1
         self._rest = b""
 
     def hear(self, data: bytes) -> None:
@@ -66,8 +67,11 @@ class Watch:
             states = thread_states(pid)
             if states and states <= {"T", "t"}:
                 return "the runner was stopped"
-            if silent > SILENT and "R" not in states:
-                return "the runner was frozen: no sign of life from it"
+            if frozen(pid):
+                return "the runner was frozen by its control group"
+            # One that waits for a processor or for a disk is not hung yet.
+            if silent > SILENT and not states & {"R", "D"}:
+                return "the runner hung: no sign of life from it"
         return ""
 
 
@@ -81,6 +85,30 @@ def thread_states(pid: int) -> set[str]:
     except OSError:
         pass
     return states
+
+
+def frozen(pid: int) -> bool:
+    """Whether a control group holds the process still, v1 or v2: then it does not even die."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if "freezer" in kinds.split(","):
+            places = [f"/sys/fs/cgroup/freezer{path}/freezer.state"]
+        elif not kinds:
+            bases = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+            places = [f"{base}{path}/cgroup.events" for base in bases]
+        else:
+            continue
+        for place in places:
+            with contextlib.suppress(OSError), open(place) as file:
+                text = file.read()
+                if text.strip() == "FROZEN" or "frozen 1" in text:
+                    return True
+    return False
 
 
 def watch() -> tuple[Watch, str]:
@@ -106,6 +134,7 @@ def watch() -> tuple[Watch, str]:
             if state.header and not ready:
                 ready = True
                 preload(state.header)
+                state.journal = open_journal(str(state.header["folder"]))
                 # A runner that is dead already hears no answer; its end comes with the next read.
                 with contextlib.suppress(BrokenPipeError):
                     os.write(1, b"r")
@@ -141,16 +170,18 @@ def main() -> None:
     from chaoskit.recovery import put_back
 
     runner = int(str(state.header["runner"]))
+    still = False
     if why != "the runner died":
         kill(runner)
+        still = frozen(runner)
+    bring_back(state.header, state.journal)
     folder = State.open(Path(str(state.header["state"]))).find(
         Path(str(state.header["folder"])).name
     )
     lock = folder.lock()
     # The runner's end, and that of children it had only just begun, gives the lock free. One that
-    # is frozen by its control group does not end when it is killed; but it will never run again.
-    killed = why != "the runner died"
-    if not lock.take(FROZEN if killed else 30.0) and not killed:
+    # is frozen by its control group keeps it; but it has been killed, and will never run again.
+    if not lock.take(FROZEN if still else 30.0) and not still:
         print(f"the run's lock is still held after 30 s; {why}", file=sys.stderr)
         return
     if folder.clean():
@@ -158,6 +189,30 @@ def main() -> None:
     environment = state.header["environment"]
     assert isinstance(environment, dict)
     put_back(folder, folder.records(), by="guardian", reason=why, environment=environment)
+
+
+def open_journal(folder: str) -> int:
+    """Held open, so that it can be read even when somebody has deleted the state folder."""
+    try:
+        return os.open(folder + "/journal.jsonl", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def bring_back(header: dict[str, object], journal: int) -> None:
+    """Write a run's folder anew whose files were deleted under it: nothing was undone by that."""
+    from pathlib import Path
+
+    from chaoskit.journal import State
+
+    folder = Path(str(header["folder"]))
+    if journal < 0 or os.fstat(journal).st_nlink:
+        return
+    state = State(Path(str(header["state"])))
+    state.prepare()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "journal.jsonl").write_bytes(os.pread(journal, os.fstat(journal).st_size, 0))
+    (state.path / "open" / folder.name).touch()
 
 
 def kill(runner: int) -> None:

@@ -58,6 +58,7 @@ class Session:
         self._observer = observer
         self._telling = threading.Lock()
         self._ran = False
+        self._ears: Ears | None = None
 
     def run(self) -> Result:
         """The whole run. Raises Refused when it cannot even be recorded."""
@@ -81,11 +82,15 @@ class Session:
             if clean:
                 self.folder.settled()
             lock.drop()
+            # The ears go on beating up to here: a slow disk is no hung runner.
             if clean or self.findings.known_stuck:
                 self.guard.let_go()
+                self._stop_listening()
+                self.guard.close()
             else:
+                self._stop_listening()
                 self.guard.abandon()
-        self.state.prune()
+        self.state.prune(spare=self.folder.id)
         return self.folder.result()
 
     def _guarded(self) -> bool:
@@ -108,10 +113,9 @@ class Session:
             halt.halt_file(self.state),
             lambda: str(halt.current(self.state) or "halted"),
             self.journal.began + experiment.blast_radius.max_duration,
-            lambda: self.journal.trouble,
+            self.journal.lost,
             lambda text: self.say("note", text),
         )
-        self._ears_started = False
         with ears.signals():
             try:
                 self._steady_and_method(ears)
@@ -136,7 +140,7 @@ class Session:
             targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
         )
         ears.start()
-        self._ears_started = True
+        self._ears = ears
         self._plan()
         ears.minds_halt = True
         self.phase("before", "reading the steady state")
@@ -148,7 +152,11 @@ class Session:
         self._ran = True
         self.watch.start()
         self.phase("method", "")
+        began = now()
         self.steps.run(experiment.method)
+        if not self.steps.injected:
+            self.watch.seen_since(began, self.abort.cancel)
+            self.missed("", began)
 
     def _undo_and_verify(self) -> None:
         self.phase("undo", "")
@@ -164,7 +172,7 @@ class Session:
             return
         self.phase("verify", "verifying that the steady state holds again")
         longest = max((item.within for item in self.experiment.verify), default=0.0)
-        self.guard.expect(longest + UNDO_SECONDS)
+        self.guard.expect("verify", longest + self.slowest_reading + UNDO_SECONDS)
         samples, cut = self.watch.verify(self.experiment.verify, self.abort.hurry)
         for sample in samples:
             if sample.sight is Sight.OK or cut:
@@ -182,13 +190,12 @@ class Session:
         if self.abort.by:
             failed = self.abort.by in ("guardian", "disk", "error")
             self.findings.add(Verdict.FAILED if failed else Verdict.ABORTED, self.abort.reason)
-        verdict, reason = self.findings.ruling()
+        verdict, reason = self.findings.ruling(self.watch.bad, self.watch.total)
         lessons = learnt(verdict, self.folder.records(), self.abort)
         self.say(
             "verdict", "", verdict=verdict.value, reason=reason, learnt=lessons, by=self.abort.by
         )
-        if self._ears_started:
-            ears.stop()
+        ears.closing = True
         self.journal.note("end", by="runner", clean=not stuck)
         return not stuck
 
@@ -198,6 +205,7 @@ class Session:
             chosen = planning.choose_all(self.experiment, self.state, self.seed, own=self.folder.id)
             plan = chosen.plan
             self.planned = [target.key for target in chosen.targets]
+            self.named = {step.number: len(step.targets) for step in plan.steps}
             self.journal.note("plan", hash=plan.hash, plan=plan.to_json())
             self.tell("plan", "", plan=plan.to_json())
             if plan.refusals:
@@ -223,6 +231,13 @@ class Session:
             environment=self.experiment.environment(),
             redactor=self.redactor,
         )
+
+    def missed(self, where: str, began: float) -> None:
+        """No data is not good news: a check that was not read since then makes the run
+        inconclusive."""
+        for check in self.watch.unseen(began):
+            told = f"{where}{check} was never read while it mattered"
+            self.findings.add(Verdict.INCONCLUSIVE, told)
 
     def phase(self, name: str, text: str) -> None:
         self.say("phase", text, phase=name)
@@ -254,9 +269,17 @@ class Session:
         self.journal.note("sample", **fields)
         self.tell("sample", "", gate=gate, **fields)
 
+    @property
+    def slowest_reading(self) -> float:
+        """Seconds that a reading may take which is begun while another is still under way."""
+        return 2 * max(check.probe.timeout for check in self.experiment.steady_state) + 1.0
+
+    def _stop_listening(self) -> None:
+        if self._ears is not None:
+            self._ears.stop()
+
     def _aborting(self, by: str, reason: str) -> None:
-        if not self.steps.undoing:
-            self.guard.expect(UNDO_SECONDS)
+        self.guard.hasten(UNDO_SECONDS)
         self.say("abort", f"aborting: {reason}", by=by)
 
     def failed(self, error: Exception) -> None:

@@ -19,8 +19,8 @@ from chaoskit.model.experiment import (
     WaitAction,
 )
 from chaoskit.model.fault import Fault, Outcome
-from chaoskit.model.params import freeze
-from chaoskit.model.target import Target
+from chaoskit.model.params import freeze, freeze_value
+from chaoskit.model.target import Selector, Target
 from chaoskit.model.verdict import Verdict
 from chaoskit.safety import claims
 from chaoskit.safety.blast import choose
@@ -47,9 +47,12 @@ class Steps:
         self.session = session
         self._secrets = session.experiment.secrets()
         self._lives: list[Live] = []
-        self._hurt: dict[str, int] = {}
-        self.undoing = 0
-        """How many undos are going on: an abort must not cut their time short."""
+        self._hurt: dict[str, tuple[int, frozenset[str]]] = {}
+        """How many steps are hurting a target, and all keys that are part of it."""
+        self._ended: dict[Selector, set[str]] = {}
+        """The victims of one-way faults, by the selector that found them."""
+        self._most: dict[Selector, int] = {}
+        self.injected = False
         self._guard = threading.Lock()
 
     def run(self, method: Sequence[Step]) -> None:
@@ -58,6 +61,8 @@ class Steps:
         for number, step in enumerate(method, 1):
             if cancel.is_set or not self._guarded_step(str(number), step):
                 return
+            if any(cell.why for cell in self.stuck()):
+                return  # Something is left in: nothing more is hurt beside it.
 
     def stuck(self) -> list[Cell]:
         return [live.cell for live in self._lives if not live.cell.over]
@@ -66,7 +71,10 @@ class Steps:
         """What outlives its step: the undo of actions, newest first, one after the other."""
         for live in reversed(self._lives):
             if not live.cell.over and not live.cell.why:
-                self._undo([live], live.fault)
+                try:
+                    self._undo(f"undo {live.cell.number}", [live], live.fault)
+                except Exception as error:  # The older ones must be undone all the same.
+                    self.session.failed(error)
 
     def _guarded_step(self, number: str, step: Step) -> bool:
         """One step, whatever it does; whether the method may go on."""
@@ -113,10 +121,14 @@ class Steps:
             threading.Thread(target=branch, args=(index,), name=f"step {number}.{index}")
             for index in range(1, len(step.steps) + 1)
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        started = []
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        finally:
+            for thread in started:
+                thread.join()
         if not all(results):
             raise Interrupted("a branch could not go on")  # It has said why.
 
@@ -136,7 +148,7 @@ class Steps:
 
     def _fault(self, number: str, step: FaultStep) -> None:
         session, fault = self.session, step.fault
-        session.guard.expect(session.experiment.blast_radius.max_duration + UNDO_SECONDS)
+        self._promise(number)
         done: list[Target] = []
         groups: dict[str, list[Live]] = {}
         ended = None
@@ -162,7 +174,7 @@ class Steps:
             self._prove(number, fault, groups, "held")
         finally:
             ended = ended or now()
-            self._release(number, fault, groups, ended)
+            self._release(number, step, groups, ended)
 
     def _choose(
         self, number: str, step: FaultStep, pick: Pick, done: Sequence[Target]
@@ -171,7 +183,7 @@ class Steps:
         session = self.session
         with session.state.choosing():
             with self._guard:
-                hurt = set(self._hurt)
+                hurt = {key: keys for key, (_, keys) in self._hurt.items()}
             prefer = {target.key for target in done} or set(session.planned)
             choice = choose(
                 step,
@@ -181,10 +193,17 @@ class Steps:
                 session.seed,
                 held=claims.others(session.state, session.folder.id),
                 hurt=hurt,
+                lost=self._lost(step, pick),
                 prefer=prefer,
             )
             if choice.refusals:
                 raise Refused("; ".join(choice.refusals))
+            if len(choice.targets) > (named := session.named.get(number, 0)):
+                raise Refused(
+                    f"{step.selector.describe()}: {len(choice.targets)} would be hurt by now, the "
+                    f"plan named {named}"
+                )
+            self._most[step.selector] = max(self._most.get(step.selector, 0), choice.matched)
             had = {target.key for target in done}
             new = [target for target in choice.targets if target.key not in had]
             for target in new:
@@ -197,8 +216,17 @@ class Steps:
                 session.claim(target)
             with self._guard:
                 for target in new:
-                    self._hurt[target.key] = self._hurt.get(target.key, 0) + 1
+                    times, _ = self._hurt.get(target.key, (0, frozenset()))
+                    self._hurt[target.key] = (times + 1, target.claim().keys)
         return new
+
+    def _lost(self, step: FaultStep, pick: Pick) -> int:
+        """How many of those that this run ended for good have no successor yet."""
+        ended = self._ended.get(step.selector, set())
+        if not ended:
+            return 0
+        now_there = len(step.selector.find(self.session.binding("0")))
+        return max(0, min(len(ended), self._most.get(step.selector, 0) - now_there))
 
     def _inject(
         self,
@@ -227,10 +255,12 @@ class Steps:
             if isinstance(error, OSError | ChaoskitError):
                 raise NotInjected(f"{step.fault.name} could not be injected: {error}") from error
             raise error
-        if not any(groups.values()):
-            if not any(target_was_there(target) for target in targets):
-                raise NotInjected(f"{_listed(targets)} ended before it could be hurt")
-            raise Refused(f"{_listed(targets)} is already as {step.fault.name} would make it")
+        missed = [target for target in targets if not groups[target.key]]
+        if gone := [target for target in missed if not target.there()]:
+            raise NotInjected(f"{_listed(gone)} ended before it could be hurt")
+        if missed:
+            raise Refused(f"{_listed(missed)} is already as {step.fault.name} would make it")
+        self.injected = True
 
     def _inject_target(
         self, number: str, fault: Fault[Any], target: Target, lives: list[Live] | None = None
@@ -240,7 +270,11 @@ class Steps:
         params = freeze(fault, self._secrets)
         if fault.way_back() is not None:
             self.session.guard.wait_ready(cancel)
-        ref = {"kind": target.kind, "ref": target.ref(), "label": target.label}
+        ref = {
+            "kind": target.kind,
+            "ref": freeze_value(target.ref(), self._secrets),
+            "label": self.session.redactor.text(target.label),
+        }
         for change in fault.changes(target):
             cancel.check()
             if change.was == change.put:
@@ -307,7 +341,9 @@ class Steps:
         answers = type(fault).outcome is not Fault.outcome
         open_groups = dict(groups) if answers else {}
         end = since + step.hold
-        session.guard.expect(step.hold + fault.patience + UNDO_SECONDS)
+        session.guard.expect(
+            number, step.hold + fault.patience + session.slowest_reading + UNDO_SECONDS
+        )
         while (left := end - now()) > 0:
             if cancel.wait(min(left, OUTCOME_EVERY) if open_groups else left):
                 raise Interrupted("the run is aborting")
@@ -323,10 +359,8 @@ class Steps:
         session.watch.seen_since(since, cancel)
         if cancel.is_set:
             raise Interrupted("the run is aborting")
-        for check in session.watch.unseen(since):
-            session.findings.add(
-                Verdict.INCONCLUSIVE, f"step {number}: the gate on {check} was never evaluated"
-            )
+        session.missed(f"step {number}: ", since)
+        self._promise(number)
 
     def _outcome(self, number: str, target: Target, outcome: Outcome) -> None:
         told = f"{target.label}: {outcome.text}"
@@ -337,20 +371,22 @@ class Steps:
             self.session.findings.add(Verdict.DEVIATED, f"step {number}: {told}")
 
     def _release(
-        self, number: str, fault: Fault[Any], groups: dict[str, list[Live]], ended: float
+        self, number: str, step: FaultStep, groups: dict[str, list[Live]], ended: float
     ) -> None:
-        session = self.session
+        session, fault, selector = self.session, step.fault, step.selector
         lives = [live for group in groups.values() for live in group]
-        stuck = self._undo(lives, fault)
+        stuck = self._undo(number, lives, fault)
         took = now() - ended
         with self._guard:
+            left = {live.target.key for live in lives if not live.cell.over}
             for key in groups:
-                # A victim of a one-way fault stays hurt: it counts until the run is over.
-                if fault.way_back() is not None:
-                    self._hurt[key] -= 1
-                    if not self._hurt[key]:
-                        del self._hurt[key]
-        session.guard.expect(session.experiment.blast_radius.max_duration + UNDO_SECONDS)
+                # Who is stuck or ended for good stays hurt until the run is over.
+                if fault.way_back() is None:
+                    self._ended.setdefault(selector, set()).add(key)
+                elif key not in left and key in self._hurt:
+                    times, keys = self._hurt.pop(key)
+                    if times > 1:
+                        self._hurt[key] = (times - 1, keys)
         if lives:
             back = fault.way_back()
             told = (
@@ -362,16 +398,20 @@ class Steps:
             )
             session.say("released", f"step {number}: {told}", step=number, took=round(took, 4))
 
-    def _undo(self, lives: Sequence[Live], fault: Fault[Any]) -> list[Cell]:
-        with self._guard:
-            self.undoing += 1
+    def _undo(self, what: str, lives: Sequence[Live], fault: Fault[Any]) -> list[Cell]:
         needs = fault.patience + fault.settle + fault.undo_takes * len(lives)
-        self.session.guard.expect(needs + UNDO_SECONDS)
+        self.session.guard.expect(what, needs + UNDO_SECONDS, undo=True)
         try:
             return undo(lives, self.session.journal)
         finally:
-            with self._guard:
-                self.undoing -= 1
+            self.session.guard.over(what)
+
+    def _promise(self, number: str) -> None:
+        """An injection may take as long as the run may; an abort hastens it."""
+        longest = self.session.experiment.blast_radius.max_duration
+        self.session.guard.expect(number, longest + UNDO_SECONDS)
+        if self.session.abort.by:
+            self.session.guard.hasten(UNDO_SECONDS)
 
     def _begin(
         self, number: str, step: Step, what: str, hold: float, targets: Sequence[str]
@@ -389,16 +429,13 @@ class Steps:
 
 
 def _took(fault: Fault[Any], lives: Sequence[Live]) -> bool:
+    target = lives[0].target
+    if not (fault.ends_target or target.there()):
+        return False  # Whatever its parts say: nothing is proven of what is gone.
     try:
-        return fault.took(lives[0].target, [live.cell.change for live in lives])
+        return fault.took(target, [live.cell.change for live in lives])
     except Gone:
         return False
-
-
-def target_was_there(target: Target) -> bool:
-    """Whether the target still exists, as far as its own key tells."""
-    tree = getattr(target, "tree", None)
-    return bool(tree()) if callable(tree) else True
 
 
 def _listed(targets: Sequence[Target]) -> str:

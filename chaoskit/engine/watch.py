@@ -58,6 +58,8 @@ class _Item:
     readings: int = 0
     read_from: float = 0.0
     """When the last finished reading was begun."""
+    seen_from: float = 0.0
+    """When the last reading was begun that gave something to judge."""
 
 
 class Watch:
@@ -85,6 +87,8 @@ class Watch:
             _Item(self._checks[gate.check], gate.every, Consecutive(gate.consecutive))
             for gate in gates
         ] + [_Item(check, 1.0, None) for check in checks if check.name not in gated]
+        self.bad = 0
+        self.total = 0
         self.failed: dict[str, str] = {}
         """Checks without a gate that failed while watched, with what was first wrong."""
         self.unread: dict[str, str] = {}
@@ -141,23 +145,23 @@ class Watch:
             self._changed.notify_all()
 
     def seen_since(self, began: float, stop: Cancel) -> None:
-        """Wait until every gate has had a reading that was begun since then, or cannot have one.
+        """Wait until every check has been read since then, or cannot be.
 
         A hold shorter than a gate's interval is judged all the same: its check is read right now.
         """
-        late = [i for i in self._items if i.gate is not None and i.read_from < began]
+        late = [item for item in self._items if item.read_from < began]
         if not late:
             return
         with self._changed:
+            end = now() + 2 * max(item.check.probe.timeout for item in late) + 1.0
             self._nudges += 1
             self._changed.notify_all()
-            end = now() + max(item.check.probe.timeout for item in late) + 1.0
             while any(i.read_from < began for i in late) and not stop.is_set and now() < end:
                 self._changed.wait(0.05)
 
     def unseen(self, began: float) -> list[str]:
-        """The gates that had no reading since then."""
-        return [i.check.name for i in self._items if i.gate and i.read_from < began]
+        """The checks of which nothing was read since then."""
+        return [item.check.name for item in self._items if item.seen_from < began]
 
     def _watch(self, item: _Item) -> None:
         context = self._context(self._stopping)
@@ -174,6 +178,8 @@ class Watch:
                 with self._changed:
                     item.readings += 1
                     item.read_from = began
+                    if sample.sight is not Sight.UNREAD:
+                        item.seen_from = began
                     self._changed.notify_all()
                     due = max(due + item.every, now())
                     while now() < due and self._nudges == nudges and not self._stopping.is_set:
@@ -182,6 +188,9 @@ class Watch:
             context.close()
 
     def _take(self, item: _Item, sample: Sample) -> None:
+        with self._changed:
+            self.total += 1
+            self.bad += sample.sight is not Sight.OK
         if item.gate is not None:
             decision = item.gate.feed(sample)
             if decision.abort:

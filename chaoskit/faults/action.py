@@ -7,6 +7,7 @@ of the user's must therefore bear to run twice.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,12 +96,13 @@ class RunCommand(_Action):
 
     def _run(self, command: str | tuple[str, ...], target: Markable, *, cancellable: bool) -> None:
         binding = target.binding
+        mark = binding.mark if cancellable else f"{binding.mark}-undo"
         try:
             done = run_command(
                 command,
                 timeout=self.timeout,
                 # The mark is how a command is found whose runner died under it.
-                environment={**binding.environment, **self.env, "CHAOSKIT_COMMAND": binding.mark},
+                environment={**binding.environment, **self.env, "CHAOSKIT_COMMAND": mark},
                 cancel=binding.cancel if cancellable else None,
             )
         except (NotStarted, TimedOut) as error:
@@ -130,7 +132,22 @@ class SendRequest(_Action):
         return self.timeout
 
     def act(self, target: Markable) -> None:
-        _send(self.method, self.url, self.headers, self.body, self.timeout)
+        """In a thread of its own, so that an abort need not wait for an answer."""
+        failed: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                _send(self.method, self.url, self.headers, self.body, self.timeout)
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=ask, name="http action", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            target.binding.cancel.check()
+            thread.join(0.01)
+        if failed:
+            raise failed[0]
 
     def take_back(self, target: Markable) -> None:
         assert self.undo is not None

@@ -46,6 +46,7 @@ class Kill(Fault[HasRole]):
     )
     name = "kill"
     needs = HasRole
+    ends_target = True
     patience = 10.0
     examples = ({"restart": "${RESTART}"}, {"signal": "TERM", "grace": "1s"})
 

@@ -25,7 +25,23 @@ SCHEMA_VERSION = 1
 RESERVE = 256 * 1024
 """Bytes held back on the journal's disk, so that a disk that fills does not stop the undo."""
 
-_STRUCTURE = frozenset({"kind", "at", "key", "was", "put", "keys", "within", "run", "step", "cell"})
+_STRUCTURE = frozenset(
+    {
+        "kind",
+        "at",
+        "key",
+        "was",
+        "put",
+        "keys",
+        "within",
+        "run",
+        "step",
+        "cell",
+        "fault",
+        "params",
+        "target",
+    }
+)
 # Cells are named and compared by these: a short secret must not garble them, and none is in them.
 
 
@@ -78,8 +94,15 @@ class Journal:
 
     def note(self, kind: str, **fields: Any) -> None:
         """Write one record as well as can be. Trouble is remembered in `trouble`, not raised."""
-        with self._guard, contextlib.suppress(StateError):
+        with self._guard, contextlib.suppress(StateError, TypeError, ValueError):
             self._write(kind, fields)
+
+    def lost(self) -> str:
+        """What has become of the journal's file, when somebody has deleted it; else ""."""
+        with self._guard:
+            if self._file >= 0 and not self.trouble and os.fstat(self._file).st_nlink == 0:
+                self.trouble = f"the journal in {self.folder} was deleted while the run was on"
+            return self.trouble
 
     def sync(self) -> None:
         with self._guard, contextlib.suppress(OSError):

@@ -170,8 +170,10 @@ class State:
             folder.path.chmod(self.folder_mode)
             lock = folder.lock()
             lock.take(1.0)
-            flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(folder.marker, flags, self.file_mode))
+            # Begun before the marker: a marker without a journal is a journal that was lost.
+            flags = os.O_CREAT | os.O_CLOEXEC
+            os.close(os.open(folder.path / "journal.jsonl", flags | os.O_WRONLY, self.file_mode))
+            os.close(os.open(folder.marker, flags | os.O_EXCL, self.file_mode))
             return folder, lock
         except OSError as error:
             raise StateError(
@@ -202,7 +204,8 @@ class State:
         for folder in self.unsettled():
             if folder.in_use():
                 continue
-            if any(record["kind"] == "change" for record in folder.records()):
+            lost = not (folder.path / "journal.jsonl").exists()
+            if lost or any(record["kind"] == "change" for record in folder.records()):
                 found.append(folder)
             else:
                 with contextlib.suppress(OSError):
@@ -234,9 +237,10 @@ class State:
         finally:
             lock.drop()
 
-    def prune(self, keep: int = KEPT) -> None:
-        """Forget the oldest clean runs beyond `keep`; never one that is not clean."""
-        open_runs = set(self._names("open"))
+    def prune(self, keep: int = KEPT, spare: str = "") -> None:
+        """Forget the oldest clean runs beyond `keep`; never one that is not clean, nor `spare`:
+        by a clock that was set back the newest looks old."""
+        open_runs = {*self._names("open"), spare}
         clean = [folder for folder in self.runs() if folder.id not in open_runs]
         if len(clean) <= keep:
             return

@@ -84,6 +84,8 @@ class Fault(ABC, Generic[T]):
         """What ends it when nobody of ours is left to undo."""
         return Ends.BY_RECOVER
 
+    ends_target: ClassVar[bool] = False
+    """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
     """Parameters as the file writes them, `${FOLDER}` for a folder: for `chaoskit faults`, and for
     the conformance suite, which runs each of them on every kind of target that has the

@@ -18,7 +18,7 @@ def freeze(params: Any, secrets: Mapping[str, str] | None = None) -> dict[str, J
     [NAME]}`: a reference, for the journal never holds the value.
     """
     return {
-        field.name: _freeze(value, secrets or {})
+        field.name: freeze_value(value, secrets or {})
         for field in fields(params)
         if (value := getattr(params, field.name)) is not None
     }
@@ -29,13 +29,14 @@ def thaw(kind: type[P], params: Mapping[str, Any]) -> P:
     return kind(**{name: _thaw(value) for name, value in params.items()})
 
 
-def _freeze(value: Any, secrets: Mapping[str, str]) -> Json:
+def freeze_value(value: Any, secrets: Mapping[str, str]) -> Json:
+    """Any value as `freeze` writes it."""
     if isinstance(value, Share):
         return {"share": value.fraction}
     if isinstance(value, tuple | list):
-        return [_freeze(item, secrets) for item in value]
+        return [freeze_value(item, secrets) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _freeze(item, secrets) for key, item in value.items()}
+        return {str(key): freeze_value(item, secrets) for key, item in value.items()}
     if isinstance(value, str):
         names = [name for name, secret in secrets.items() if secret in value]
         for name in sorted(names, key=lambda name: -len(secrets[name])):

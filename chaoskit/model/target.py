@@ -46,6 +46,10 @@ class Target(ABC):
     def label(self) -> str:
         """For people, on one line: `process 812 (python worker.py)`."""
 
+    def there(self) -> bool:
+        """Whether it still exists; targets that cannot vanish need not say."""
+        return True
+
     @abstractmethod
     def claim(self) -> Claim:
         """What a run holds while it has this target."""

@@ -89,6 +89,9 @@ class _Tail:
             while budget > 0 and (data := file.read(min(CHUNK, budget))):
                 budget -= len(data)
                 count += self._take(data)
+            if budget <= 0 and file.tell() < os.fstat(file.fileno()).st_size:
+                self.total += count
+                raise ProbeError(f"{self._path} has more new lines than one reading takes")
             if budget <= 0 or not self._replaced(file):
                 self.total += count
                 return count

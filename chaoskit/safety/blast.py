@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.experiment import BlastRadius, FaultStep, Pick
 from chaoskit.model.target import Target
 from chaoskit.safety.claims import Held, holder
+
+NOBODY: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,20 @@ def choose(
     seed: int,
     *,
     held: Sequence[Held] = (),
-    hurt: Collection[str] = (),
+    hurt: Mapping[str, frozenset[str]] = NOBODY,
+    gone: Collection[str] = (),
+    lost: int = 0,
     prefer: Collection[str] = (),
 ) -> Choice:
     """Find the step's targets and pick among them by the seed.
 
-    held: what other runs claim; it is not chosen and counts as hurt. hurt: keys of targets that
-    this run is hurting already; they count once. prefer: keys to take first, where they still
-    match: those of the plan, or of the stage before.
+    held: what other runs claim; it is not chosen and counts as hurt. hurt: the targets that this
+    run is hurting already, each with all keys that are part of it; they count once. gone: keys
+    that are not to be chosen, for an earlier step ends them for good. lost: how many of those that
+    matched once were ended by this run and have no successor. prefer: keys to take first, where
+    they still match: those of the plan, or of the stage before.
+
+    A match that is part of another target's tree is hurt with it, and counts.
     Raises Refused when the selector cannot look at all.
     """
     what = step.selector.describe()
@@ -54,13 +62,14 @@ def choose(
     passed_over += [
         f"{t.label} is held by run {taken[t.key].run}" for t in eligible if t.key in taken
     ]
-    free = [target for target in eligible if target.key not in taken]
+    free = [t for t in eligible if t.key not in taken and t.key not in gone]
     wanted = pick.of(len(eligible))
     if len(free) < wanted:
+        why = passed_over[-1] if passed_over else "an earlier step ends the others"
         return Choice(
             len(eligible),
             (),
-            (f"{what}: {wanted} wanted, {len(free)} free: {passed_over[-1]}",),
+            (f"{what}: {wanted} wanted, {len(free)} free: {why}",),
             tuple(passed_over),
         )
     first = [target for target in free if target.key in prefer][:wanted]
@@ -70,14 +79,12 @@ def choose(
     chosen = first + draw.sample(rest, wanted - len(first))
     order = {target.key: index for index, target in enumerate(eligible)}
     chosen.sort(key=lambda target: order[target.key])
-    keys = {target.key for target in chosen}
-    here = keys | set(taken) | {t.key for t in eligible if t.key in hurt}
-    return Choice(
-        len(eligible),
-        tuple(chosen),
-        tuple(_broken_limits(what, limits, len(eligible), len(here), len(keys | set(hurt)))),
-        tuple(passed_over),
+    covered = frozenset().union(*hurt.values(), *(target.claim().keys for target in chosen))
+    ours = {target.key for target in eligible if target.key in covered}
+    broken = _broken_limits(
+        what, limits, len(eligible) + lost, len(ours | set(taken)) + lost, len(ours | set(hurt))
     )
+    return Choice(len(eligible), tuple(chosen), tuple(broken), tuple(passed_over))
 
 
 def _eligible(found: Sequence[Target], limits: BlastRadius) -> tuple[list[Target], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +29,8 @@ class ProcessTarget(Burdens, Files, Target):
     """One process with everything below it, and the role it fills: what its selector matches.
 
     root: the process. role: the selector that found it, None when it cannot have a successor.
-    peers_then: the keys of all that filled the role when this one was found.
+    peers_then: the keys of all that filled the role when this one was found. spared: keys that
+    never fill it: the runner and what it runs in, which the guardian would not know for that.
     """
 
     kind = "process"
@@ -41,6 +43,7 @@ class ProcessTarget(Burdens, Files, Target):
         peers_then: frozenset[str],
         label: str,
         cwd: str,
+        spared: frozenset[str] = frozenset(),
     ) -> None:
         self.root = root
         self.binding = binding
@@ -48,6 +51,7 @@ class ProcessTarget(Burdens, Files, Target):
         self.peers_then = peers_then
         self._label = label
         self._cwd = cwd
+        self.spared = spared
 
     @property
     def key(self) -> str:
@@ -71,6 +75,9 @@ class ProcessTarget(Burdens, Files, Target):
     def process(self, key: str) -> Process:
         return Process.from_key(key)
 
+    def there(self) -> bool:
+        return self.root.alive()
+
     def claim(self) -> Claim:
         within = frozenset(p.key for p in self.root.ancestors() if p.pid != 1)
         return Claim(frozenset(p.key for p in self.tree()) | {self.key}, within)
@@ -86,6 +93,7 @@ class ProcessTarget(Burdens, Files, Target):
             "key": self.key,
             "role": role,
             "peers": list[Json](sorted(self.peers_then)),
+            "spared": list[Json](sorted(self.spared)),
             "label": self._label,
             "cwd": self._cwd,
         }
@@ -102,11 +110,12 @@ class ProcessTarget(Burdens, Files, Target):
             frozenset(known["peers"]),
             known["label"],
             known["cwd"],
+            frozenset(known.get("spared", ())),
         )
 
     def peers(self) -> list[Proc]:
         """All that fill the role now; none where a role cannot be told."""
-        return list(self.role.matching()) if self.role is not None else []
+        return list(self.role.find_processes(self.spared)) if self.role is not None else []
 
     def successors(self) -> list[Proc]:
         new = [p for p in self.peers() if p.key not in self.peers_then]
@@ -153,6 +162,8 @@ class ProcessSelector(ProcessMatch, Selector):
         found = self.matching()
         role = None if self.pid is not None else self
         peers = frozenset(process.key for process in found)
+        own = Process.at(os.getpid())
+        spared = frozenset(p.key for p in (own, *own.ancestors()) if p.pid != 1)
         targets: list[Target] = []
         for process in found:
             with contextlib.suppress(Gone):
@@ -161,7 +172,7 @@ class ProcessSelector(ProcessMatch, Selector):
                 except PermissionError:
                     cwd = "/"
                 label = _label(process)
-                targets.append(ProcessTarget(process, binding, role, peers, label, cwd))
+                targets.append(ProcessTarget(process, binding, role, peers, label, cwd, spared))
         return targets
 
     def describe(self) -> str:

@@ -243,6 +243,70 @@ def test_a_check_that_fails_is_recorded_or_aborts(
     assert flag.exists() and herd.stopped() == 0
 
 
+@pytest.mark.parametrize("gates", [None, []])
+def test_what_was_only_unread_in_the_hold_is_not_held(
+    tmp_path: Path, herd: Herd, gates: list[Any] | None
+) -> None:
+    """Three failures in a row are wanted and one reading is had: no data is not good news."""
+    blind = tmp_path / "blind"
+    run_it = f"test ! -e {blind} || sleep 30"
+    check = {"name": "c", "command": {"run": run_it, "timeout": "300ms"}, "expect": {"exit": 0}}
+    more = {"steady-state": [check], "verify": [{"check": "c"}]}
+    if gates is not None:
+        more["gates"] = gates
+    blinding = {"run": ["touch", str(blind)], "undo": ["rm", str(blind)]}
+    result = run(write(tmp_path, blinding, pause(herd, hold="100ms"), **more))
+    assert result.verdict is Verdict.INCONCLUSIVE, result.reason
+    assert "never read" in result.reason or "could not be read" in result.reason
+
+
+def test_a_check_without_a_gate_is_read_in_the_hold(tmp_path: Path, herd: Herd) -> None:
+    """However short it is: a reading from before the injection says nothing of it."""
+    result = run(write(tmp_path, pause(herd, hold="60ms"), gates=[]))
+    assert result.verdict is Verdict.HELD and result.checks[0].during_ok >= 2
+
+
+def test_nothing_more_is_hurt_beside_what_is_stuck(tmp_path: Path, herd: Herd) -> None:
+    own = Herd(1)
+    try:
+        kill = {"fault": "kill", "target": {"process": {"cmdline": own.name}}, "for": "50ms",
+                "restart": "exit 3"}  # fmt: skip
+        result = run(write(tmp_path, kill, pause(herd)))
+        assert result.verdict is Verdict.STUCK, result.reason
+        assert [step.number for step in result.steps] == ["1"]
+    finally:
+        own.end()
+
+
+def test_a_later_step_never_hurts_more_than_the_plan_named(tmp_path: Path, herd: Herd) -> None:
+    new: list[Herd] = []
+
+    def observer(event: Event) -> None:
+        if event.kind == "step" and not new:
+            more = Herd.__new__(Herd)
+            more.popens = [
+                subprocess.Popen(["/bin/sh", "-c", "while :; do read x; done", herd.name],
+                                 stdin=subprocess.PIPE)
+                for _ in range(2)
+            ]  # fmt: skip
+            new.append(more)
+
+    try:
+        result = run(write(tmp_path, {"wait": "300ms"}, pause(herd, "all")), observer)
+        assert result.verdict is Verdict.REFUSED and "the plan named 4" in result.reason
+        assert herd.stopped() == 0
+    finally:
+        new[0].end()
+
+
+def test_one_of_several_that_is_so_already_is_no_proof(tmp_path: Path, herd: Herd) -> None:
+    herd.processes[1].signal(signal.SIGSTOP)
+    assert until(lambda: herd.stopped() == 1, 5)
+    result = run(write(tmp_path, pause(herd, "all")))
+    assert result.verdict in (Verdict.REFUSED, Verdict.INCONCLUSIVE)
+    assert "already" in result.reason and herd.stopped() == 1
+
+
 def test_what_does_not_come_back_is_deviated(tmp_path: Path, herd: Herd) -> None:
     flag = tmp_path / "flag"
     flag.touch()

@@ -158,7 +158,7 @@ def test_a_successor_is_named_with_its_time(spawned: Spawned) -> None:
     assert Kill().outcome(made, changes, 0.1) is None
     assert Kill().no_outcome(made, changes, 30.0) == Outcome("nobody took its place in 30s")
     late = Kill(replaced_within=60.0).no_outcome(made, changes, 30.0)
-    assert late is not None and late.held is False and "before 1m" in late.text
+    assert late is not None and late.unknown and "before 1m" in late.text
     assert Kill(replaced_within=2.0).no_outcome(made, changes, 30.0) == Outcome(
         "nobody took its place in 30s", False
     )
@@ -204,7 +204,7 @@ def test_a_pid_file_that_is_being_written_is_no_answer(spawned: Spawned, tmp_pat
     file.write_text("")
     assert Kill().outcome(made, changes, 0.1) is None
     unseen = Kill(replaced_within=1.0).no_outcome(made, changes, 2.0)
-    assert unseen is not None and "cannot be seen" in unseen.text and unseen.held is False
+    assert unseen is not None and "cannot be seen" in unseen.text and unseen.unknown
     file.write_text(f"{spawned.python().pid}")
     assert Kill().outcome(made, changes, 0.1) is not None
     assert Kill(replaced_within=1.0).refuse(made) is None

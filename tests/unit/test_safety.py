@@ -27,6 +27,7 @@ class Thing(Target):
     name: str
     binding: Binding
     guarded: bool = False
+    parts: frozenset[str] = frozenset()
     kind: ClassVar[str] = "thing"
 
     @property
@@ -38,7 +39,7 @@ class Thing(Target):
         return f"thing {self.name}"
 
     def claim(self) -> Claim:
-        return Claim(frozenset({self.name}))
+        return Claim(frozenset({self.name}) | self.parts)
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return "it is guarded" if self.guarded else None
@@ -88,7 +89,7 @@ def pick(
         limits,
         seed,
         held=[claims.Held("other", name, Claim(frozenset({name}))) for name in held],
-        hurt=hurt,
+        hurt={key: frozenset({key}) for key in hurt},
         prefer=prefer,
     )
 
@@ -139,6 +140,45 @@ def test_what_other_runs_hold_is_left_alone_and_counts_as_hurt() -> None:
     for limits in (BlastRadius(max_percent=0.5), BlastRadius(min_healthy=3)):
         assert not pick(4, Pick(count=1), limits, held=[]).refusals
         assert pick(4, Pick(count=1), limits, held=["t0", "t1"]).refusals
+
+
+def test_a_match_in_the_tree_of_another_is_hurt_with_it() -> None:
+    """A master and its four workers all match: whoever picks the master hurts all five."""
+
+    @dataclass(frozen=True)
+    class Workers(Things):
+        def find(self, binding: Binding) -> list[Target]:
+            workers = frozenset(f"w{n}" for n in range(4))
+            return [Thing("master", binding, parts=workers), *(Thing(w, binding) for w in workers)]
+
+    step = FaultStep(Pause(), Workers(()), Pick(count=1), 1.0, Position("f", 1, 1))
+    refused = 0
+    for limits in (
+        BlastRadius(max_targets=1), BlastRadius(max_percent=0.25), BlastRadius(min_healthy=4)
+    ):  # fmt: skip
+        for seed in range(30):
+            choice = choose(step, step.pick, Binding("run", "1", Path("/nowhere")), limits, seed)
+            assert bool(choice.refusals) == (names(choice) == ["master"])
+            refused += bool(choice.refusals)
+    assert refused > 3
+
+
+def test_what_was_ended_for_good_counts_until_it_has_a_successor() -> None:
+    step = FaultStep(Pause(), Things(("a", "b", "c", "d")), Pick(count=1), 1.0, Position("", 1, 1))
+    for lost, fine in ((0, True), (1, True), (2, False)):
+        choice = choose(
+            step,
+            step.pick,
+            Binding("run", "1", Path("/nowhere")),
+            BlastRadius(max_percent=0.4),
+            1,
+            lost=lost,
+        )
+        assert bool(choice.refusals) != fine
+    gone = choose(
+        step, Pick(every=True), Binding("run", "1", Path("/nowhere")), NO_LIMITS, 1, gone={"a"}
+    )
+    assert gone.refusals
 
 
 def test_what_this_run_hurts_already_counts_once() -> None:
