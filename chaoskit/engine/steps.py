@@ -7,23 +7,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import backoff, now
+from chaoskit.engine.casualties import Casualties
 from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused, StateError
 from chaoskit.journal import Cell
 from chaoskit.model.experiment import (
     FaultStep,
     HttpAction,
     Parallel,
-    Pick,
     RunAction,
     Step,
     WaitAction,
 )
 from chaoskit.model.fault import Fault, Outcome
 from chaoskit.model.params import freeze, freeze_value
-from chaoskit.model.target import Selector, Target
+from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
-from chaoskit.safety import claims
-from chaoskit.safety.blast import choose
 from chaoskit.undo import Live, side_by_side, undo
 
 if TYPE_CHECKING:
@@ -47,11 +45,7 @@ class Steps:
         self.session = session
         self._secrets = session.experiment.secrets()
         self._lives: list[Live] = []
-        self._hurt: dict[str, tuple[int, frozenset[str]]] = {}
-        """How many steps are hurting a target, and all keys that are part of it."""
-        self._ended: dict[Selector, set[str]] = {}
-        """The victims of one-way faults, by the selector that found them."""
-        self._most: dict[Selector, int] = {}
+        self._casualties = Casualties(session)
         self.injected = False
         self._guard = threading.Lock()
 
@@ -154,7 +148,7 @@ class Steps:
         ended = None
         try:
             for pick in step.stages or (step.pick,):
-                new = self._choose(number, step, pick, done)
+                new = self._casualties.choose(number, step, pick, done)
                 if not done:
                     labels = tuple(target.label for target in new)
                     self._begin(number, step, "fault", step.hold, labels)
@@ -175,58 +169,6 @@ class Steps:
         finally:
             ended = ended or now()
             self._release(number, step, groups, ended)
-
-    def _choose(
-        self, number: str, step: FaultStep, pick: Pick, done: Sequence[Target]
-    ) -> list[Target]:
-        """Find the targets anew, as the plan has them where they still match, and claim them."""
-        session = self.session
-        with session.state.choosing():
-            with self._guard:
-                hurt = {key: keys for key, (_, keys) in self._hurt.items()}
-            prefer = {target.key for target in done} or set(session.planned)
-            choice = choose(
-                step,
-                pick,
-                session.binding(number),
-                session.experiment.blast_radius,
-                session.seed,
-                held=claims.others(session.state, session.folder.id),
-                hurt=hurt,
-                lost=self._lost(step, pick),
-                prefer=prefer,
-            )
-            if choice.refusals:
-                raise Refused("; ".join(choice.refusals))
-            if len(choice.targets) > (named := session.named.get(number, 0)):
-                raise Refused(
-                    f"{step.selector.describe()}: {len(choice.targets)} would be hurt by now, the "
-                    f"plan named {named}"
-                )
-            self._most[step.selector] = max(self._most.get(step.selector, 0), choice.matched)
-            had = {target.key for target in done}
-            new = [target for target in choice.targets if target.key not in had]
-            for target in new:
-                try:
-                    why = step.fault.refuse(target)
-                except Gone:
-                    why = "it has just ended"
-                if why:
-                    raise Refused(f"{step.fault.name} on {target.label}: {why}")
-                session.claim(target)
-            with self._guard:
-                for target in new:
-                    times, _ = self._hurt.get(target.key, (0, frozenset()))
-                    self._hurt[target.key] = (times + 1, target.claim().keys)
-        return new
-
-    def _lost(self, step: FaultStep, pick: Pick) -> int:
-        """How many of those that this run ended for good have no successor yet."""
-        ended = self._ended.get(step.selector, set())
-        if not ended:
-            return 0
-        now_there = len(step.selector.find(self.session.binding("0")))
-        return max(0, min(len(ended), self._most.get(step.selector, 0) - now_there))
 
     def _inject(
         self,
@@ -373,20 +315,12 @@ class Steps:
     def _release(
         self, number: str, step: FaultStep, groups: dict[str, list[Live]], ended: float
     ) -> None:
-        session, fault, selector = self.session, step.fault, step.selector
+        session, fault = self.session, step.fault
         lives = [live for group in groups.values() for live in group]
         stuck = self._undo(number, lives, fault)
         took = now() - ended
-        with self._guard:
-            left = {live.target.key for live in lives if not live.cell.over}
-            for key in groups:
-                # Who is stuck or ended for good stays hurt until the run is over.
-                if fault.way_back() is None:
-                    self._ended.setdefault(selector, set()).add(key)
-                elif key not in left and key in self._hurt:
-                    times, keys = self._hurt.pop(key)
-                    if times > 1:
-                        self._hurt[key] = (times - 1, keys)
+        left = {live.target.key for live in lives if not live.cell.over}
+        self._casualties.release(step, list(groups), left)
         if lives:
             back = fault.way_back()
             told = (

@@ -423,9 +423,9 @@ def test_scan_ends_what_carries_our_mark_and_leaves_guarded_runs_alone(
         ]
     )
     try:
-        files = {run: tmp_path / f".chaoskit-{run}-1.fill" for run in (left, guarded)}
+        files = {run: tmp_path / f".chaoskit-{run}-1-77" for run in (left, guarded)}
         for run, file in files.items():
-            file.write_text(f"chaoskit-{run}-1\n")
+            file.write_text(f"chaoskit-{run}-1-77\n")
         path = Path(f"/proc/{keeper.pid}/cmdline")
         assert until(lambda: b"guardian" in path.read_bytes(), 10)
         done = chaoskit("recover", "--json", "--scan", str(tmp_path), code=0)

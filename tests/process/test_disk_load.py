@@ -44,7 +44,7 @@ def test_it_moves_what_it_should_and_leaves_nothing(
     assert report["read"] <= (most if read else MIB)
     assert report["written"] - once <= (most if write else MIB)
     undo(fault, target, changes)
-    assert not process.alive() and list(tmp_path.iterdir()) == []
+    assert until(lambda: not process.alive(), SOON) and list(tmp_path.iterdir()) == []
 
 
 def test_its_file_stays_small(target: Beside, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from beside import Beside, beside, inject, proven, undo, unproven
 from disks import MIB
 
+from chaoskit.clock import until
 from chaoskit.faults.memory import Memory
 from chaoskit.model.units import Share
 
@@ -28,7 +29,7 @@ def test_it_holds_what_it_should_and_gives_it_back(target: Beside) -> None:
     (process,) = target.helpers()
     assert 95 * MIB <= process.rss() < 130 * MIB
     undo(fault, target, changes)
-    assert not process.alive()
+    assert until(lambda: not process.alive(), 5.0)
 
 
 def test_a_percentage_is_of_what_is_free_when_it_begins(target: Beside) -> None:

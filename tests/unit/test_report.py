@@ -276,6 +276,7 @@ def test_both_reports_are_written_whole(folder: RunFolder) -> None:
     assert (folder.path / "report.md").read_text() == markdown(RESULT)
     assert (folder.path / "report.md").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "journal.jsonl",
         "lock",
         "report.json",
         "report.md",
@@ -287,9 +288,14 @@ def test_a_report_that_cannot_be_written_is_told_and_leaves_nothing(folder: RunF
     told = write(folder, RESULT)
     assert "could not be written" in told
     assert str(folder.path) in told
-    assert sorted(path.name for path in folder.path.iterdir()) == ["lock", "report.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "journal.jsonl",
+        "lock",
+        "report.json",
+    ]
     (folder.path / "report.json").rmdir()
     (folder.path / "lock").unlink()
+    (folder.path / "journal.jsonl").unlink()
     folder.path.rmdir()
     assert "could not be written" in write(folder, RESULT)
 
