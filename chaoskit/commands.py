@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,9 @@ from chaoskit.errors import ChaoskitError, Interrupted
 
 CAP = 64 * 1024
 """Bytes of each of output and errors that are kept."""
+
+MOST_HELD = 16 * CAP
+"""Bytes of output that are held before what is beyond CAP is thrown away."""
 
 LOOK = 0.02
 """Seconds between two looks at whether the run aborts."""
@@ -64,7 +67,7 @@ def run_command(
     with _memory() as output, _memory() as errors:
         pid = _spawn(words, output, errors, os.environ | dict(environment or {}))
         try:
-            code = _wait(pid, began + timeout, cancel)
+            code = _wait(pid, began + timeout, cancel, (output, errors))
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -101,13 +104,17 @@ def _spawn(
         os.close(nothing)
 
 
-def _wait(pid: int, end: float, cancel: Cancel | None) -> int:
+def _wait(pid: int, end: float, cancel: Cancel | None, written: Sequence[IO[bytes]]) -> int:
     """Its exit code, when it ends; TimeoutError or Interrupted before that."""
     descriptor = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while not poll.poll(max(0.0, min(LOOK, end - now())) * 1000):
+            for file in written:
+                # Who prints without end goes on writing behind a hole, and fills no memory.
+                if os.fstat(file.fileno()).st_blocks * 512 > MOST_HELD:
+                    os.ftruncate(file.fileno(), CAP)
             if now() >= end:
                 raise TimeoutError
             if cancel is not None and cancel.is_set:

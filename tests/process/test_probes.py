@@ -1,0 +1,312 @@
+"""The probes against real servers, processes and files that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from chaoskit.clock import Cancel, until
+from chaoskit.errors import ProbeError
+from chaoskit.model.probe import Context
+from chaoskit.model.url import Tls
+from chaoskit.probes.command import CommandProbe
+from chaoskit.probes.file import FileProbe
+from chaoskit.probes.http import HttpProbe
+from chaoskit.probes.log import LogProbe
+from chaoskit.probes.process import ProcessProbe
+from chaoskit.probes.tcp import TcpProbe
+from chaoskit.procfs import with_environment
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = b'{"ok": true, "queue": {"length": 7}, "names": ["a", "b"]}'
+        self.send_response(200 if self.path == "/" else 503)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def raw(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that does one odd thing to whoever connects first."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.close()
+            thread.join(10)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_http_reads_status_body_headers_and_json() -> None:
+    wants = ("json $.ok", "json $.queue.length", "json $.names[*]", "json $.no",
+             "headers content-type", "headers no")  # fmt: skip
+    with serving() as port:
+        reading = HttpProbe(f"http://127.0.0.1:{port}/", wants=wants).read(Context())
+        assert reading["status"] == 200 and '"ok"' in str(reading["body"])
+        assert 0 < float(str(reading["latency"])) < 2
+        assert reading["json $.ok"] is True and reading["json $.queue.length"] == 7
+        assert reading["json $.names[*]"] == ["a", "b"] and reading["json $.no"] == []
+        assert reading["headers content-type"] == "application/json"
+        assert reading["headers no"] is None
+        assert HttpProbe(f"http://127.0.0.1:{port}/x").read(Context())["status"] == 503
+        moved = f"http://127.0.0.1:{port}/moved"
+        assert HttpProbe(moved).read(Context())["status"] == 302
+        assert HttpProbe(moved, follow=True).read(Context())["status"] == 200
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(100):
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (drip, "no whole answer within 0.4s"),
+        (lambda c: time.sleep(1.0), "no whole answer within 0.4s"),
+        (lambda c: c.sendall(b"SSH-2.0-nonsense\r\n\r\n"), "no HTTP answer"),
+        (lambda c: None, None),
+        (lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), None),
+    ],
+)
+def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], told: str) -> None:
+    began = time.monotonic()
+    with raw(answer) as port, pytest.raises(ProbeError, match=told):
+        HttpProbe(f"http://127.0.0.1:{port}/", timeout=0.4).read(Context())
+    assert time.monotonic() - began < 8
+
+
+def test_nobody_there_is_no_reading() -> None:
+    with pytest.raises(ProbeError, match="refused"):
+        HttpProbe(f"http://127.0.0.1:{free_port()}/").read(Context())
+    with serving() as port, pytest.raises(ProbeError, match="no JSON"):
+        probe = HttpProbe(f"http://127.0.0.1:{port}/moved", wants=("json $.a",))
+        probe.read(Context())
+
+
+def test_tls_is_checked_unless_told_otherwise(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    with serving(context) as port:
+        url = f"https://127.0.0.1:{port}/"
+        with pytest.raises(ProbeError, match="certificate"):
+            HttpProbe(url).read(Context())
+        trusted = HttpProbe(url, tls=Tls(ca=str(ca))).read(Context())
+        assert trusted["status"] == 200
+        assert float(str(trusted["certificate-expires-in"])) > 3600
+        assert HttpProbe(url, tls=Tls(verify=False)).read(Context())["status"] == 200
+
+
+def test_tcp_tells_whether_one_can_connect() -> None:
+    refused = TcpProbe(f"127.0.0.1:{free_port()}").read(Context())
+    assert refused["connected"] is False and "refused" in str(refused["error"])
+    with raw(lambda c: c.sendall(b"220 ready\r\n")) as port:
+        reading = TcpProbe(f"127.0.0.1:{port}", read_banner=True).read(Context())
+        assert reading["connected"] is True and "220" in str(reading["banner"])
+    with pytest.raises(ProbeError, match="not known"):
+        TcpProbe("no-such-host.invalid:1").read(Context())
+    assert TcpProbe("nonsense").problems() and not TcpProbe("[::1]:80").problems()
+
+
+def test_a_command_is_bounded_with_all_that_it_starts() -> None:
+    mark = f"PROBE_TEST={os.getpid()}-{time.monotonic_ns()}"
+    name, _, value = mark.partition("=")
+    probe = CommandProbe("sleep 300 & sleep 300", timeout=0.3, env={name: value})
+    with pytest.raises(ProbeError, match=r"did not end within 0\.3s"):
+        probe.read(Context())
+    assert until(lambda: not with_environment(mark.encode()), 5)
+
+
+def test_a_command_gives_its_exit_code_and_output() -> None:
+    context = Context(environment={"WORD": "there"})
+    reading = CommandProbe("echo hello $WORD; echo no >&2; exit 3").read(context)
+    assert (reading["exit"], reading["output"], reading["errors"]) == (3, "hello there", "no")
+    assert CommandProbe(("printf", "%s", "a b")).read(context)["output"] == "a b"
+    assert CommandProbe("no-such-command-at-all").read(context)["exit"] == 127
+    with pytest.raises(ProbeError, match="cannot be started"):
+        CommandProbe(("/no/such/command",)).read(context)
+    began = time.monotonic()
+    # A daemon that keeps the output open holds nobody up.
+    assert CommandProbe("sleep 2 & echo done").read(context)["output"] == "done"
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_command_that_prints_without_end_fills_no_memory() -> None:
+    def shared() -> int:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Shmem:"))
+
+    most, over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not over.wait(0.005):
+            most = max(most, shared())
+
+    before, thread = shared(), threading.Thread(target=watch)
+    thread.start()
+    try:
+        with pytest.raises(ProbeError):
+            CommandProbe("yes", timeout=1.5).read(Context())
+    finally:
+        over.set()
+        thread.join()
+    assert most - before < 700 * 1024  # KiB; unbounded it would be several GiB.
+    done = CommandProbe("seq 1 200000", timeout=20.0).read(Context())
+    assert done["exit"] == 0 and str(done["output"]).startswith("1\n2\n")
+
+
+def test_a_command_gives_way_to_an_abort() -> None:
+    cancel = Cancel()
+    threading.Timer(0.2, cancel.set).start()
+    began = time.monotonic()
+    with pytest.raises(ProbeError):
+        CommandProbe("sleep 30", timeout=30.0).read(Context(cancel=cancel))
+    assert time.monotonic() - began < 10
+
+
+def test_processes_are_counted_and_measured() -> None:
+    name = f"probe-{os.getpid()}-{time.monotonic_ns()}"
+    busy = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done", name]) for _ in range(2)]
+    context = Context()
+    try:
+        probe = ProcessProbe(cmdline=name)
+        first = probe.read(context)
+        time.sleep(0.5)
+        second = probe.read(context)
+        assert first["count"] == second["count"] == 2 and second["threads"] == 2
+        assert float(str(second["cpu"])) > 0.1 and int(str(second["rss"])) > 10_000
+        assert 0 < float(str(second["age"])) < 60
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert probe.read(context) == {"count": 0}, "what is not there uses nothing, not 0 of it"
+
+
+def test_a_log_is_followed_over_rotation_and_truncation(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("ERROR old\n")
+    probe, context = LogProbe(str(log), "ERROR"), Context()
+
+    def count() -> object:
+        return probe.read(context)["count"]
+
+    try:
+        assert count() == 0
+        with log.open("a") as file:
+            file.write("fine\nERROR one\nERROR tw")
+        assert count() == 1
+        with log.open("a") as file:
+            file.write("o\nERROR last before the rotation")
+        log.rename(tmp_path / "app.log.1")
+        log.write_text("ERROR in the new one\n")
+        assert count() == 3
+        log.write_text("")
+        assert count() == 0
+        log.write_bytes(b"\xff\xfe ERROR not text\n")
+        reading = probe.read(context)
+        assert reading["count"] == 1 and reading["total"] == 5
+        assert "not text" in str(reading["line"])
+    finally:
+        context.close()
+
+
+def test_more_than_one_reading_takes_is_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chaoskit.probes import log as module
+
+    monkeypatch.setattr(module, "BURST", 1000)
+    path = tmp_path / "log"
+    path.touch()
+    probe, context = LogProbe(str(path), "ERROR"), Context()
+    try:
+        assert probe.read(context)["count"] == 0
+        path.write_text("fine\n" * 300 + "ERROR\n")
+        with pytest.raises(ProbeError, match="more new lines"):
+            probe.read(context)
+        assert probe.read(context)["count"] == 1
+    finally:
+        context.close()
+
+
+def test_a_log_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="no log"):
+        LogProbe(str(tmp_path / "no"), "x").read(Context())
+    context = Context()
+    probe = LogProbe(str(tmp_path / "later"), "x", missing=True)
+    assert probe.read(context)["count"] == 0
+    (tmp_path / "later").write_text("x\n")
+    assert probe.read(context)["count"] == 1
+    context.close()
+
+
+def test_a_file_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    probe = FileProbe(str(path))
+    assert probe.read(Context()) == {"exists": False}
+    path.write_text("one\ntwo")
+    reading = probe.read(Context())
+    assert (reading["exists"], reading["size"], reading["lines"]) == (True, 7, 2)
+    assert reading["text"] == "one\ntwo" and float(str(reading["age"])) < 60
+    os.mkfifo(tmp_path / "pipe")
+    assert FileProbe(str(tmp_path / "pipe")).read(Context())["exists"] is True
