@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from chaoskit.clock import now
 from chaoskit.model.result import Event
-from chaoskit.report.board import ASCII, Board, Signs, Units
 from chaoskit.report.stream import on_terminal, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live as RichLive
+
+    from chaoskit.report.board import Board, Signs, Units
 
 REFRESH = 0.1
 """Seconds between two pictures of the live view."""
@@ -155,6 +156,8 @@ def event_lines(event: Event) -> list[str]:
 
 def _signs() -> Signs:
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    from chaoskit.report.board import ASCII, Signs
+
     return Signs() if encoding.replace("-", "").startswith("utf8") else ASCII
 
 
@@ -166,4 +169,6 @@ def choose(
         return Silent()
     if plain or not on_terminal(sys.stdout):
         return Plain()
+    from chaoskit.report.board import Board
+
     return Live(Board(title, hypothesis, units, _signs()))
