@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chaoskit.capabilities import HasProcesses
+from chaoskit.capabilities import HasProcesses, Proc
+from chaoskit.clock import now
 from chaoskit.errors import Gone
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Json
@@ -21,13 +23,27 @@ class Pause(Fault[HasProcesses]):
     needs = HasProcesses
 
     def changes(self, target: HasProcesses) -> Iterator[Change]:
-        # A process that has not been stopped yet may fork: look again until nothing is new.
+        # A process that has not stopped yet may fork, and a signal needs a moment: it is over when
+        # all were seen stopped, and a listing after that shows nobody new.
         seen: set[str] = set()
-        while new := [p for p in target.tree() if p.key not in seen]:
+        sure = False
+        end = now() + self.patience
+        while now() < end:
+            tree = target.tree()
+            new = [process for process in tree if process.key not in seen]
             for process in new:
                 seen.add(process.key)
                 with contextlib.suppress(Gone):
                     yield Change(process.key, process.state(), "stopped")
+            if new:
+                sure = False
+                continue
+            stopped = [_stopped(process) for process in tree]
+            if (sure and all(stopped)) or not any(stopped):
+                return  # Nobody stops: this is a plan, which makes nothing.
+            sure = all(stopped)
+            if not sure:
+                time.sleep(0.001)
 
     def look(self, target: HasProcesses, change: Change) -> Json:
         return target.process(change.key).state()
@@ -49,3 +65,10 @@ class Pause(Fault[HasProcesses]):
 
     def way_back(self) -> str:
         return "SIGCONT to each process"
+
+
+def _stopped(process: Proc) -> bool:
+    try:
+        return process.state() == "stopped"
+    except Gone:
+        return True

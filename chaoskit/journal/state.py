@@ -163,7 +163,7 @@ class State:
         self.prepare()
         try:
             while True:
-                folder = RunFolder(self, time.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex())
+                folder = RunFolder(self, _new_id())
                 with contextlib.suppress(FileExistsError):
                     folder.path.mkdir()
                     break
@@ -258,3 +258,11 @@ class State:
             raise StateError(
                 f"the state folder {self.path} cannot be read: {error.strerror}"
             ) from error
+
+
+def _new_id() -> str:
+    """Ids sort by time, down to the microsecond: the newest of two runs in one second is known."""
+    wall = time.time()
+    part = int(wall % 1 * 2**20)
+    seconds = time.strftime("%Y%m%d-%H%M%S", time.localtime(wall))
+    return f"{seconds}-{part:05x}{os.urandom(1).hex()[0]}"

@@ -193,3 +193,11 @@ def test_runs_are_found_by_the_beginning_of_their_id(tmp_path: Path) -> None:
     assert state.find(folder.id[:20]).id == folder.id == state.find().id
     with pytest.raises(StateError, match="no run"):
         state.find("1999")
+
+
+def test_the_newest_of_many_runs_in_one_second_is_known(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    for _ in range(30):
+        folder, lock = state.new_run()
+        lock.drop()
+        assert state.find().id == folder.id
