@@ -26,6 +26,9 @@ class Proc(Protocol):
     def state(self) -> str:
         """`running`, `stopped` or `traced`; a zombie is Gone."""
 
+    def stopping(self) -> bool:
+        """Whether it has stopped, or a SIGSTOP that was sent is about to stop it."""
+
     def signal(self, number: signal.Signals) -> None:
         """Send to this incarnation and to no successor of its pid."""
 

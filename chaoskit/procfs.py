@@ -75,6 +75,25 @@ class Process:
     def state(self) -> str:
         return {"T": "stopped", "t": "traced"}.get(self.stat()[_STATE], "running")
 
+    def stopping(self) -> bool:
+        """Whether it has stopped or is about to: SIGSTOP waits for it (a busy machine delivers a
+        signal late), or another of its threads has stopped already and the first has not yet."""
+        # In this order: a signal that waits no more has stopped somebody, who is then seen.
+        pending = 0
+        for line in self._read("status").splitlines():
+            if line.startswith((b"SigPnd:", b"ShdPnd:")):
+                pending |= int(line.split()[1], 16)
+        if pending & 1 << (signals.SIGSTOP - 1):
+            return True
+        fields = self.stat()
+        if fields[_STATE] == "T" or fields[_THREADS] == "1":
+            return fields[_STATE] == "T"
+        for thread in self._list("task"):
+            with contextlib.suppress(Gone):
+                if _stat(f"{self.pid}/task/{thread}")[_STATE] == "T":
+                    return True
+        return False
+
     def signal(self, number: signals.Signals) -> None:
         """Send to this incarnation and to no successor of its pid: the descriptor is of whoever
         has the pid when it is opened, and that is looked at before the signal goes."""
@@ -246,7 +265,7 @@ class Process:
         return found
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int | str) -> list[str]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             data = file.read()

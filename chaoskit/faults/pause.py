@@ -34,7 +34,7 @@ class Pause(Fault[HasProcesses]):
             for process in new:
                 seen.add(process.key)
                 with contextlib.suppress(Gone):
-                    yield Change(process.key, process.state(), "stopped")
+                    yield Change(process.key, _state(process), "stopped")
             if new:
                 sure = False
                 continue
@@ -46,7 +46,7 @@ class Pause(Fault[HasProcesses]):
                 time.sleep(0.001)
 
     def look(self, target: HasProcesses, change: Change) -> Json:
-        return target.process(change.key).state()
+        return _state(target.process(change.key))
 
     def make(self, target: HasProcesses, change: Change) -> None:
         target.process(change.key).signal(signal.SIGSTOP)
@@ -65,6 +65,11 @@ class Pause(Fault[HasProcesses]):
 
     def way_back(self) -> str:
         return "SIGCONT to each process"
+
+
+def _state(process: Proc) -> str:
+    """As the undo must see it: one that will stop as soon as it gets to run is ours to wake."""
+    return "stopped" if process.stopping() else process.state()
 
 
 def _stopped(process: Proc) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -172,3 +173,29 @@ def test_it_did_not_take_while_somebody_runs(spawned: Spawned) -> None:
 
 def test_it_says_how_it_ends() -> None:
     assert PAUSE.ends is Ends.BY_RECOVER and PAUSE.way_back() == "SIGCONT to each process"
+
+
+def test_a_stop_that_has_not_been_delivered_yet_is_ours_to_take_back(
+    spawned: Spawned, tmp_path: Path
+) -> None:
+    """A process that waits for its vfork child takes no signal. An undo that comes meanwhile must
+    not find it `running`, go home, and leave it to stop afterwards."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    opens = f"[(os.POSIX_SPAWN_OPEN, 0, {str(fifo)!r}, os.O_RDONLY, 0)]"
+    process = spawned.python(
+        "print('ready', flush=True)\n"
+        f"os.posix_spawn('/bin/true', ['true'], {{}}, file_actions={opens})\n"
+        f"{IDLE}"
+    )
+    assert until(lambda: process.stat()[0] == "D", 10)
+    change = Change(process.key, "running", "stopped")
+    made = target(process, spawned)
+    PAUSE.make(made, change)
+    assert PAUSE.found(PAUSE.look(made, change), change) is Found.OURS
+    assert not PAUSE.took(made, [change]), "nothing has stopped yet"
+    undo(made, [change])
+    with fifo.open("wb"):
+        pass
+    assert until(lambda: len(tree(process)) == 1 and process.stat()[0] == "S", 10)
+    assert states(process) == {"running"}
