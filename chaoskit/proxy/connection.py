@@ -1,0 +1,167 @@
+"""One TCP connection through a link: a client, an upstream, and two streams between them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from chaoskit.proxy.loop import HANGUP, IN, OUT
+from chaoskit.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from chaoskit.proxy.tcp import TcpLink
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER for no time at all: closing sends a reset."""
+_ERROR = select.EPOLLERR
+_LEAVING = select.EPOLLRDHUP | select.EPOLLET
+
+Address = tuple[socket.AddressFamily, tuple[object, ...]]
+
+
+class Connection:
+    """Made when a client was accepted; dials by itself; tells the link when it is over."""
+
+    __slots__ = (
+        "_addresses",
+        "_one_way",
+        "client",
+        "down",
+        "link",
+        "number",
+        "over",
+        "up",
+        "upstream",
+    )
+
+    def __init__(self, link: TcpLink, client: socket.socket, number: int) -> None:
+        self.link = link
+        self.client = client
+        self.number = number
+        self.upstream: socket.socket | None = None
+        self.up: Stream | None = None
+        self.down: Stream | None = None
+        self.over = False
+        self._one_way = False
+        self._addresses: list[Address] = []
+
+    def dial(self, addresses: Sequence[Address]) -> None:
+        """Connect to the first of these that answers."""
+        if not self.over:
+            self._addresses = list(addresses)
+            self._dial_next("no address")
+
+    def _dial_next(self, why: str) -> None:
+        while self._addresses:
+            family, address = self._addresses.pop(0)
+            try:
+                upstream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            except OSError as error:
+                why = error.strerror or str(error)
+                continue
+            code = upstream.connect_ex(address)
+            if code == 0 or code == errno.EINPROGRESS:
+                self.upstream = upstream
+                if code == 0:
+                    self._connected()
+                else:
+                    loop = self.link.loop
+                    loop.watch(upstream.fileno(), self._dialled)
+                    loop.unwatch(self.client.fileno())
+                    loop.watch(self.client.fileno(), self._client_left, _LEAVING)
+                return
+            why = errno.errorcode.get(code, str(code))
+            upstream.close()
+        self.link.refused(self, f"the upstream does not answer: {why}")
+        self.reset()
+
+    def _dialled(self, events: int) -> None:
+        assert self.upstream is not None
+        code = self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._shut(self.upstream)
+            self.upstream = None
+            self._dial_next(errno.errorcode.get(code, str(code)))
+        elif events & OUT:
+            self._connected()
+
+    def _client_left(self, events: int) -> None:
+        """Nobody waits for the upstream any more; half-closing is not leaving."""
+        if events & (_ERROR | select.EPOLLHUP):
+            self.reset()
+
+    def _connected(self) -> None:
+        link, client, upstream = self.link, self.client, self.upstream
+        assert upstream is not None
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop, memory, pipes = link.loop, link.memory, link.pipes
+        up = Stream(self, "upstream", client, upstream, link.counters.up, loop, memory, pipes)
+        down = Stream(self, "downstream", upstream, client, link.counters.down, loop, memory, pipes)
+        up.peer, down.peer = down, up
+        self.up, self.down = up, down
+        self._addresses.clear()
+        link.equip(self)
+        if self.over:
+            return  # A toxic has ended it at once.
+        # Both may have been watched while the upstream was dialled; watching anew tells at once
+        # what is there already.
+        loop.unwatch(client.fileno())
+        loop.unwatch(upstream.fileno())
+        loop.watch(client.fileno(), self._client_event)
+        loop.watch(upstream.fileno(), self._upstream_event)
+
+    def _client_event(self, events: int) -> None:
+        assert self.up is not None and self.down is not None
+        if events & _ERROR:
+            self.reset()
+            return
+        if self.down.out and events & OUT:
+            self.down.writable()
+        if events & (IN | HANGUP):
+            self.up.readable(events)
+
+    def _upstream_event(self, events: int) -> None:
+        assert self.up is not None and self.down is not None
+        if events & _ERROR:
+            self.reset()
+            return
+        if self.up.out and events & OUT:
+            self.up.writable()
+        if events & (IN | HANGUP):
+            self.down.readable(events)
+
+    def direction_done(self) -> None:
+        """One direction has been shut; after the second one it is over."""
+        if self._one_way:
+            self.close()
+        self._one_way = True
+
+    def reset(self) -> None:
+        """End both sides with a reset: what is on its way is lost, as it is in a network."""
+        for side in (self.client, self.upstream):
+            if side is not None and not self.over:
+                with contextlib.suppress(OSError):
+                    side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def close(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        for stream in (self.up, self.down):
+            if stream is not None:
+                stream.gone()
+        self._shut(self.client)
+        if self.upstream is not None:
+            self._shut(self.upstream)
+        self.link.forget(self)
+
+    def _shut(self, side: socket.socket) -> None:
+        self.link.loop.unwatch(side.fileno())
+        self.link.loop.close_later(side.close)

@@ -1,0 +1,236 @@
+"""One thread, one epoll: sockets, timers and the control interface take turns; nothing is locked.
+
+Written here rather than taken from asyncio because the proxy's speed and the exactness of its
+delays hang on it: sockets are watched edge-triggered and once for all, and timers come from a
+timerfd, where epoll's own timeout is rounded up to whole milliseconds.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import heapq
+import itertools
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from chaoskit.clock import now
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+STREAM = IN | OUT | select.EPOLLRDHUP | select.EPOLLET
+"""How a connection's sockets are watched: every change is told once."""
+
+BATCH = 64
+"""Events that are served before those that came first are looked at again."""
+
+
+class Timer:
+    """One callback at one moment; `cancel` forgets it."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    """See the module. Everything but `from_thread` is for the loop's own thread."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._first = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._soon: collections.deque[Callable[[], None]] = collections.deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._alarm = _timerfd()
+        self._armed = float("inf")
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._posted: collections.deque[Callable[[], None]] = collections.deque()
+        self._guard = threading.Lock()
+        self._closing: list[Callable[[], None]] = []
+        self._running = False
+        self._urgent: set[int] = set()
+        self._epoll.register(self._alarm, IN)
+        self._epoll.register(self._first.fileno(), IN)
+        self.watch(self._wake, self._woken, IN, urgent=True)
+
+    now = staticmethod(now)
+
+    def watch(
+        self,
+        fd: int,
+        handler: Callable[[int], None],
+        events: int = STREAM,
+        *,
+        urgent: bool = False,
+    ) -> None:
+        """Call `handler(events)` whenever something happens to the descriptor.
+
+        urgent: served before others, however many of them are ready (the control interface).
+        """
+        self._handlers[fd] = handler
+        if urgent:
+            self._urgent.add(fd)
+        (self._first if urgent else self._epoll).register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        (self._first if fd in self._urgent else self._epoll).modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget it. Must come before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                (self._first if fd in self._urgent else self._epoll).unregister(fd)
+            self._urgent.discard(fd)
+
+    def close_later(self, close: Callable[[], None]) -> None:
+        """Close a descriptor when this turn's events are served, so that its number is not given
+        to a new socket which would then get the old one's events."""
+        self._closing.append(close)
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back at a moment of CLOCK_MONOTONIC, in seconds; never before it."""
+        timer = Timer(when, callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        if when < self._armed:
+            self._arm(when)
+        return timer
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the next turn, after others had theirs."""
+        self._soon.append(callback)
+
+    def from_thread(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread; may be called from any thread."""
+        with self._guard:
+            if self._wake < 0:
+                return  # It is over: nobody waits for this any more.
+            self._posted.append(callback)
+            os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._running = False
+
+    def run(self) -> None:
+        """Serve until `stop`. What a callback raises is told on standard error, and costs nobody
+        else anything."""
+        self._running = True
+        while self._running:
+            self.turn(-1)
+
+    def turn(self, timeout: float) -> None:
+        """Wait at most so many seconds (-1: as long as it takes) and serve what is ready."""
+        handlers, alarm, first = self._handlers, self._alarm, self._first
+        events = self._epoll.poll(0 if self._soon else timeout, BATCH)
+        if len(events) == BATCH:
+            self._serve_first()
+        for fd, what in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(what)
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+            elif fd == alarm:
+                self._ring()
+            elif fd == first.fileno():
+                self._serve_first()
+        if self._soon:
+            for _ in range(len(self._soon)):
+                self._guarded(self._soon.popleft())
+            if self._armed <= now():
+                self._ring()
+        if self._closing:
+            closing, self._closing = self._closing, []
+            for close in closing:
+                self._guarded(close)
+
+    def close(self) -> None:
+        """Give back its own descriptors; those that are watched belong to others."""
+        with self._guard:
+            os.close(self._wake)
+            self._wake = -1
+        for close in self._closing:
+            self._guarded(close)
+        self._epoll.close()
+        self._first.close()
+        os.close(self._alarm)
+
+    def _serve_first(self) -> None:
+        for fd, what in self._first.poll(0):
+            if handler := self._handlers.get(fd):
+                try:
+                    handler(what)
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+
+    def _woken(self, events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        while self._posted:
+            self._guarded(self._posted.popleft())
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._alarm, 8)
+        self._armed = float("inf")
+        timers = self._timers
+        end = now()
+        while timers and timers[0][0] <= end:
+            callback = heapq.heappop(timers)[2].callback
+            if callback is not None:
+                self._guarded(callback)
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        if timers and timers[0][0] < self._armed:
+            self._arm(timers[0][0])
+
+    def _arm(self, when: float) -> None:
+        self._armed = when
+        # A moment of 0 would disarm it.
+        nanoseconds = max(1, int(when * 1e9) + 1)
+        _LIBC.timerfd_settime(
+            self._alarm, _ABSOLUTE, ctypes.byref(_Setting(0, 0, *divmod(nanoseconds, 10**9))), None
+        )
+
+
+class _Setting(ctypes.Structure):
+    """struct itimerspec; see timerfd_settime(2). Python has these calls from 3.13 on."""
+
+    _fields_ = [
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    ]
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_ABSOLUTE = 1
+
+
+def _timerfd() -> int:
+    descriptor: int = _LIBC.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return descriptor

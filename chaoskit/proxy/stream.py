@@ -1,0 +1,430 @@
+"""One direction of a TCP connection: from the socket that is read, through the stages, to the
+socket that is written.
+
+Without stages nothing is looked at: small amounts are copied through one buffer, and as soon as
+the source gives more than that at once, splice(2) moves them within the kernel.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from chaoskit.proxy.loop import HANGUP, Loop
+from chaoskit.proxy.stage import Chunk, Memory, Next, Stage
+
+if TYPE_CHECKING:
+    from chaoskit.proxy.connection import Connection
+
+COPIED = 64 * 1024
+"""Bytes that are copied at once; more than this moves by splice."""
+READ = 256 * 1024
+"""Bytes that are read at once for the stages."""
+TURN = 4 * 1024 * 1024
+"""Bytes that one direction may move before others have their turn."""
+UNSENT = 1024 * 1024
+"""Bytes that may wait for a receiver who does not take them."""
+PIPE = 1024 * 1024
+"""Bytes that a pipe for splice holds."""
+
+_SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if hasattr(os, "SPLICE_F_MOVE") else 0
+
+_buffer = bytearray(COPIED)
+_view = memoryview(_buffer)
+
+
+class Meter:
+    """Bytes of one direction of a link."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
+class Pipe:
+    """A pipe with `size` bytes of a connection in it."""
+
+    __slots__ = ("reading", "size", "writing")
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.size = 0
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+class Pipes:
+    """Pipes are lent for the time of a splice; a few empty ones are kept."""
+
+    KEPT = 16
+    MOST = 512
+
+    def __init__(self) -> None:
+        self._idle: list[Pipe] = []
+        self._lent = 0
+
+    def lend(self) -> Pipe | None:
+        """An empty pipe; None when there are too many: then bytes are copied instead."""
+        if self._idle:
+            self._lent += 1
+            return self._idle.pop()
+        if self._lent >= self.MOST:
+            return None
+        try:
+            pipe = Pipe()
+        except OSError:
+            return None
+        try:
+            import fcntl
+
+            fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, PIPE)
+        except OSError:
+            pass  # More than an ordinary user may have in all: the usual 64 KiB do as well.
+        self._lent += 1
+        return pipe
+
+    def back(self, pipe: Pipe) -> None:
+        self._lent -= 1
+        if pipe.size or len(self._idle) >= self.KEPT:
+            pipe.close()
+        else:
+            self._idle.append(pipe)
+
+    def close(self) -> None:
+        for pipe in self._idle:
+            pipe.close()
+        self._idle.clear()
+
+
+class Stream:
+    """See the module. All state of one direction; the connection owns two of them."""
+
+    __slots__ = (
+        "connection",
+        "cutting",
+        "done",
+        "ended",
+        "finishing",
+        "last",
+        "loop",
+        "memory",
+        "meter",
+        "name",
+        "out",
+        "peer",
+        "pipes",
+        "ready",
+        "scheduled",
+        "sink",
+        "source",
+        "stages",
+        "unsent",
+    )
+
+    datagrams = False
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        source: socket.socket,
+        sink: socket.socket,
+        meter: Meter,
+        loop: Loop,
+        memory: Memory,
+        pipes: Pipes,
+    ) -> None:
+        self.connection = connection
+        self.name = name
+        self.source = source
+        self.sink = sink
+        self.meter = meter
+        self.loop = loop
+        self.memory = memory
+        self.pipes = pipes
+        self.peer: Stream
+        self.stages: list[Stage] = []
+        self.out: collections.deque[Chunk | Pipe] | None = None
+        self.unsent = 0
+        self.ready = False  # The source may have more to read.
+        self.last = False  # The source has hung up: read until its end.
+        self.ended = False  # Nothing more is read.
+        self.cutting = False  # When all is written, the whole connection ends.
+        self.finishing = False  # The end of file follows what is unsent.
+        self.done = False  # The end of file has been written.
+        self.scheduled = False
+
+    # --- the chain -------------------------------------------------------------------------------
+
+    def add(self, stage: Stage, at: int) -> None:
+        """Put a stage into the chain, behind so many others."""
+        self.stages = [*self.stages[:at], stage, *self.stages[at:]]
+        self._join()
+
+    def take_out(self, stage: Stage) -> None:
+        """Take it out of the chain; what it holds goes on first."""
+        stage.let_go()
+        if stage in self.stages:  # Letting go may have ended the connection.
+            self.stages = [other for other in self.stages if other is not stage]
+            self._join()
+        stage.gone()
+        self.relieved()
+
+    def _join(self) -> None:
+        after: list[Next] = [*self.stages[1:], self]
+        for stage, following in zip(self.stages, after, strict=True):
+            stage.next = following
+
+    def inject(self, data: Chunk) -> None:
+        (self.stages[0] if self.stages else self).feed(data)
+
+    def cut(self) -> None:
+        self.ended = True
+        self.cutting = True
+
+    def relieved(self) -> None:
+        if self.ready and not self.scheduled:
+            self.scheduled = True
+            self.loop.soon(self._go_on)
+
+    def gone(self) -> None:
+        """The connection is over: forget everything."""
+        self.ended = True
+        self.done = True
+        stages, self.stages = self.stages, []
+        for stage in stages:
+            stage.gone()
+        if self.out:
+            for item in self.out:
+                if isinstance(item, Pipe):
+                    self.pipes.back(item)
+        self.memory.used -= self.unsent
+        self.unsent = 0
+        self.out = None
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def readable(self, events: int) -> None:
+        """The source has something: data, its end, or both."""
+        self.ready = True
+        if events & HANGUP:
+            self.last = True
+        self.pump()
+
+    def _go_on(self) -> None:
+        self.scheduled = False
+        if self.ready:
+            self.pump()
+
+    def pump(self) -> None:
+        """Move what the source has, as far as the receiver, the stages and fairness allow."""
+        if self.ended:
+            return
+        if self.stages:
+            self._pump_stages()
+            return
+        if self.out:
+            return  # The receiver has not taken what it was given: `writable` goes on.
+        try:
+            size = self.source.recv_into(_buffer)
+        except (BlockingIOError, InterruptedError):
+            self.ready = False
+            return
+        except OSError:
+            self.connection.reset()
+            return
+        if not size:
+            self._source_ended()
+            return
+        self.meter.received += size
+        try:
+            sent = self.sink.send(_view[:size] if size < COPIED else _buffer)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.connection.reset()
+            return
+        self.meter.sent += sent
+        if sent < size:
+            self._keep(bytes(_view[sent:size]))
+        elif size == COPIED:
+            self._splice()
+        elif self.last:
+            self.pump()
+        else:
+            self.ready = False  # Edge-triggered: less than was asked for means there is no more.
+
+    def _splice(self) -> None:
+        pipe = self.pipes.lend()
+        if pipe is None:
+            self.relieved()
+            return
+        source, sink, meter = self.source.fileno(), self.sink.fileno(), self.meter
+        moved = 0
+        try:
+            while moved < TURN:
+                try:
+                    size = os.splice(source, pipe.writing, PIPE, flags=_SPLICE)
+                except BlockingIOError:
+                    self.ready = False
+                    return
+                if not size:
+                    self._source_ended()
+                    return
+                meter.received += size
+                moved += size
+                pipe.size = size
+                while pipe.size:
+                    try:
+                        sent = os.splice(pipe.reading, sink, pipe.size, flags=_SPLICE)
+                    except BlockingIOError:
+                        self._keep(pipe)
+                        return
+                    pipe.size -= sent
+                    meter.sent += sent
+            self.relieved()
+        except OSError:
+            self.connection.reset()
+        finally:
+            if self.out is None or pipe not in self.out:
+                self.pipes.back(pipe)
+
+    def _pump_stages(self) -> None:
+        moved = 0
+        while moved < TURN and not self.ended:
+            if self.unsent >= UNSENT:
+                return
+            for stage in self.stages:
+                if stage.full:
+                    return
+            try:
+                data = self.source.recv(READ)
+            except (BlockingIOError, InterruptedError):
+                self.ready = False
+                return
+            except OSError:
+                self.connection.reset()
+                return
+            if not data:
+                self._source_ended()
+                return
+            self.meter.received += len(data)
+            moved += len(data)
+            self.inject(data)
+            if len(data) < COPIED and not self.last:
+                self.ready = False
+                return
+        self.relieved()
+
+    def _source_ended(self) -> None:
+        self.ended = True
+        self.ready = False
+        (self.stages[0] if self.stages else self).finish()
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def feed(self, data: Chunk) -> None:
+        """Write it to the receiver, or keep it until the receiver takes it."""
+        if self.out or self.done:
+            if not self.done:
+                self._keep(data)
+            return
+        try:
+            sent = self.sink.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.connection.reset()
+            return
+        self.meter.sent += sent
+        if sent < len(data):
+            self._keep(memoryview(data)[sent:])
+
+    def finish(self) -> None:
+        """The end of file, behind all that was fed."""
+        self.ended = True
+        self.finishing = True
+        if not self.out and not self.done:
+            self._write_end()
+
+    def writable(self) -> None:
+        """The receiver takes more."""
+        out = self.out
+        while out:
+            first = out[0]
+            try:
+                if isinstance(first, Pipe):
+                    sent = os.splice(first.reading, self.sink.fileno(), first.size, flags=_SPLICE)
+                    first.size -= sent
+                    empty = not first.size
+                elif len(out) > 1 and len(first) < COPIED:
+                    sent = self._send_many()
+                    empty = False
+                else:
+                    sent = self.sink.send(first)
+                    empty = sent == len(first)
+                    if not empty:
+                        out[0] = memoryview(first)[sent:]
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.connection.reset()
+                return
+            self.meter.sent += sent
+            self.unsent -= sent
+            self.memory.used -= sent
+            if empty:
+                out.popleft()
+                if isinstance(first, Pipe):
+                    self.pipes.back(first)
+        self.out = None
+        if self.finishing and not self.done:
+            self._write_end()
+        else:
+            self.relieved()
+
+    def _send_many(self) -> int:
+        """Several small chunks in one call."""
+        assert self.out is not None
+        chunks: list[Chunk] = []
+        for item in self.out:
+            if isinstance(item, Pipe) or len(chunks) == 64:
+                break
+            chunks.append(item)
+        left = sent = self.sink.sendmsg(chunks)
+        while left:
+            first = self.out[0]
+            assert not isinstance(first, Pipe)
+            if left >= len(first):
+                left -= len(first)
+                self.out.popleft()
+            else:
+                self.out[0] = memoryview(first)[left:]
+                left = 0
+        return sent
+
+    def _keep(self, item: Chunk | Pipe) -> None:
+        if self.out is None:
+            self.out = collections.deque()
+        self.out.append(item)
+        size = item.size if isinstance(item, Pipe) else len(item)
+        self.unsent += size
+        self.memory.used += size
+
+    def _write_end(self) -> None:
+        self.done = True
+        if self.cutting:
+            self.connection.close()
+            return
+        try:
+            self.sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.connection.reset()
+            return
+        self.connection.direction_done()

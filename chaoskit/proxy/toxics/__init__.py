@@ -1,0 +1,1 @@
+"""The toxics, by what they do to traffic."""
