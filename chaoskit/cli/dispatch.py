@@ -42,8 +42,9 @@ COMMANDS = {
     "schema": "print the JSON Schema of experiment files, for editors",
     "init": "write a first experiment for a process or URL of yours",
     "demo": "break a small shop of real processes and watch",
+    "proxy": "carry traffic between services and add faults to it, as Toxiproxy does",
 }
-_UNWATCHED = {"schema", "faults", "halt"}
+_UNWATCHED = {"schema", "faults", "halt", "proxy"}
 """Commands that do not look for runs that were left behind: they read no state, or hurry."""
 
 EXIT_CODES = """\
