@@ -121,13 +121,17 @@ class _Planner:
             choice = Choice(0, (), (str(error),))
         self.refusals += [f"step {number}: {refusal}" for refusal in choice.refusals]
         privileges: dict[str, None] = {}
+        remarks: dict[str, None] = {}
+        ends: dict[str, None] = {}
         for target in choice.targets:
             self.targets.setdefault(target.key, target)
             self.hurt_now[target.key] = target.claim().keys
             if fault.way_back() is None:
                 self.gone_for_good[target.key] = self.hurt_now[target.key]
             privileges.update(dict.fromkeys(fault.privileges(target)))
+            ends[fault.ends_on(target).value] = None
             try:
+                remarks.update(dict.fromkeys(fault.remarks(target)))
                 if why := fault.refuse(target):
                     self.refusals.append(f"step {number}: {fault.name} on {target.label}: {why}")
             except Gone:
@@ -148,9 +152,10 @@ class _Planner:
                     for t in choice.targets
                 ),
                 undo=fault.way_back() or "none: it is one way",
-                ends=fault.ends.value,
+                ends=" or ".join(ends) or fault.ends.value,
                 privileges=tuple(privileges),
                 passed_over=choice.passed_over,
+                remarks=tuple(remarks),
             )
         )
 

@@ -28,9 +28,21 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "memory": "chaoskit.faults.memory:Memory",
         "disk-load": "chaoskit.faults.disk_load:DiskLoad",
         "open-files": "chaoskit.faults.open_files:OpenFiles",
+        "latency": "chaoskit.faults.latency:Latency",
+        "bandwidth": "chaoskit.faults.bandwidth:Bandwidth",
+        "drop-network": "chaoskit.faults.drop_network:DropNetwork",
+        "reset": "chaoskit.faults.reset:Reset",
+        "slow-close": "chaoskit.faults.slow_close:SlowClose",
+        "slice": "chaoskit.faults.slice:Slice",
+        "limit-data": "chaoskit.faults.limit_data:LimitData",
+        "loss": "chaoskit.faults.loss:Loss",
+        "corrupt": "chaoskit.faults.corrupt:Corrupt",
+        "http-error": "chaoskit.faults.http_error:HttpError",
+        "http-delay": "chaoskit.faults.http_delay:HttpDelay",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",
+        "proxy": "chaoskit.targets.proxy:ProxySelector",
     },
     "probes": {
         "http": "chaoskit.probes.http:HttpProbe",
@@ -42,13 +54,18 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Actions are journaled and undone as faults are, on a target of their own; no file names them so.
+# Actions, and proxies that stand for a run, are journaled and undone as faults are, on targets of
+# their own; no file names them so.
 _INTERNAL: Mapping[str, Mapping[str, str]] = {
     "faults": {
         "run": "chaoskit.faults.action:RunCommand",
         "http-request": "chaoskit.faults.action:SendRequest",
+        "own-proxy": "chaoskit.faults.own_proxy:OwnProxy",
     },
-    "targets": {"action": "chaoskit.targets.action:ActionSelector"},
+    "targets": {
+        "action": "chaoskit.targets.action:ActionSelector",
+        "own-proxy": "chaoskit.targets.own_proxy:OwnProxySelector",
+    },
     "probes": {},
 }
 

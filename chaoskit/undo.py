@@ -130,6 +130,7 @@ class _Return:
         self.unmade = False
         self.trouble = ""
         self.again = 0.0
+        self.answered = self.began
         self.value: object = None
 
     def step(self) -> bool:
@@ -150,13 +151,16 @@ class _Return:
             return self._over("gone")
         except Exception as error:  # Whatever a fault raises, the other cells must come back.
             self.trouble = f"{type(error).__name__}: {error}".removeprefix("ChaoskitError: ")
+            self.answered = now()
             return False
         if found is Found.GONE:
             return self._over("gone")
         if found is not Found.WAS:
             return False
-        if not (live.cell.made or self.unmade) and now() - self.began < live.fault.settle:
-            return False  # A request that its dead sender left in flight may still land.
+        if not (live.cell.made or self.unmade) and now() - self.answered < live.fault.settle:
+            # A request that its dead sender left in flight may still land, or one that waits in
+            # front of a server which did not answer until now.
+            return False
         return self._over("undone" if self.unmade else "was")
 
     def _over(self, how: str) -> bool:

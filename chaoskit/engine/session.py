@@ -123,26 +123,31 @@ class Session:
                 self.findings.add(Verdict.REFUSED, str(error))
             except Exception as error:
                 self.failed(error)
-            try:
-                self._undo_and_verify()
-            except Exception as error:
-                self.failed(error)
+            for last in (self._undo_and_verify, self.steps.standing.take_down):
+                try:
+                    last()
+                except Exception as error:
+                    self.failed(error)
             return self._rule(ears)
 
     def _steady_and_method(self, ears: Ears) -> None:
         experiment = self.experiment
         # Started first, so that it wakes up while the steady state is read.
+        stands = self.steps.standing.wanted
+        faults = {step.fault.name for step in experiment.fault_steps()}
+        kinds = {step.selector.kind for step in experiment.fault_steps()}
         self.guard.start(
             self.folder.path,
             self.folder.id,
             experiment.environment(),
-            faults=sorted({step.fault.name for step in experiment.fault_steps()} | ACTIONS),
-            targets=sorted({step.selector.kind for step in experiment.fault_steps()} | {"action"}),
+            faults=sorted(faults | {fault.name for fault, _ in stands} | ACTIONS),
+            targets=sorted(kinds | {target.kind for _, target in stands} | {"action"}),
         )
         ears.start()
         self._ears = ears
         self._plan()
         ears.minds_halt = True
+        self.steps.standing.put_up()
         self.phase("before", "reading the steady state")
         ill = [s for s in self.watch.before() if s.sight is not Sight.OK]
         if ill:
@@ -230,6 +235,7 @@ class Session:
             ends_at=self.journal.began + self.experiment.blast_radius.max_duration + 60.0,
             environment=self.experiment.environment(),
             redactor=self.redactor,
+            seed=self.seed,
         )
 
     def missed(self, where: str, began: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import backoff, now
 from chaoskit.engine.casualties import Casualties
+from chaoskit.engine.standing import Standing
 from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused, StateError
 from chaoskit.journal import Cell
 from chaoskit.model.experiment import (
@@ -45,6 +47,8 @@ class Steps:
         self.session = session
         self._secrets = session.experiment.secrets()
         self._lives: list[Live] = []
+        self._numbers = itertools.count(1)
+        self.standing = Standing(self)
         self._casualties = Casualties(session)
         self.injected = False
         self._guard = threading.Lock()
@@ -59,14 +63,15 @@ class Steps:
                 return  # Something is left in: nothing more is hurt beside it.
 
     def stuck(self) -> list[Cell]:
-        return [live.cell for live in self._lives if not live.cell.over]
+        every = (*self.standing.lives, *self._lives)
+        return [live.cell for live in every if not live.cell.over]
 
     def undo_rest(self) -> None:
         """What outlives its step: the undo of actions, newest first, one after the other."""
         for live in reversed(self._lives):
             if not live.cell.over and not live.cell.why:
                 try:
-                    self._undo(f"undo {live.cell.number}", [live], live.fault)
+                    self.undo(f"undo {live.cell.number}", [live], live.fault)
                 except Exception as error:  # The older ones must be undone all the same.
                     self.session.failed(error)
 
@@ -135,14 +140,14 @@ class Steps:
             number, step, "run" if isinstance(step, RunAction) else "http", step.timeout, ()
         )
         try:
-            self._inject_target(number, action_for(step), target)
+            self.inject(number, action_for(step), target, self._lives)
         except ActionFailed as error:
             raise NotInjected(str(error)) from error
         self.session.say("acted", f"{step}: done", step=number)
 
     def _fault(self, number: str, step: FaultStep) -> None:
         session, fault = self.session, step.fault
-        self._promise(number)
+        self.promise(number)
         done: list[Target] = []
         groups: dict[str, list[Live]] = {}
         ended = None
@@ -186,7 +191,7 @@ class Steps:
             try:
                 if errors:
                     return
-                self._inject_target(number, step.fault, target, groups[target.key])
+                self.inject(number, step.fault, target, self._lives, groups[target.key])
             except BaseException as error:
                 errors.append(error)
 
@@ -204,10 +209,11 @@ class Steps:
             raise Refused(f"{_listed(missed)} is already as {step.fault.name} would make it")
         self.injected = True
 
-    def _inject_target(
-        self, number: str, fault: Fault[Any], target: Target, lives: list[Live] | None = None
-    ) -> None:
-        """Every change of one target: in the journal and on the disk first, then in the world."""
+    def inject(self, number: str, fault: Fault[Any], target: Target, *lists: list[Live]) -> None:
+        """Every change of one target: in the journal and on the disk first, then in the world.
+
+        lists: what each cell is appended to before that.
+        """
         journal, cancel = self.session.journal, self.session.abort.cancel
         params = freeze(fault, self._secrets)
         if fault.way_back() is not None:
@@ -222,10 +228,9 @@ class Steps:
             if change.was == change.put:
                 continue  # It is so already: not ours to make, and not ours to unmake.
             with self._guard:
-                cell = Cell(len(self._lives) + 1, number, fault.name, params, ref, change)
+                cell = Cell(next(self._numbers), number, fault.name, params, ref, change)
                 live = Live(cell, fault, target)
-                self._lives.append(live)
-                if lives is not None:
+                for lives in lists:
                     lives.append(live)
             try:
                 journal.append(
@@ -302,7 +307,7 @@ class Steps:
         if cancel.is_set:
             raise Interrupted("the run is aborting")
         session.missed(f"step {number}: ", since)
-        self._promise(number)
+        self.promise(number)
 
     def _outcome(self, number: str, target: Target, outcome: Outcome) -> None:
         told = f"{target.label}: {outcome.text}"
@@ -317,7 +322,7 @@ class Steps:
     ) -> None:
         session, fault = self.session, step.fault
         lives = [live for group in groups.values() for live in group]
-        stuck = self._undo(number, lives, fault)
+        stuck = self.undo(number, lives, fault)
         took = now() - ended
         left = {live.target.key for live in lives if not live.cell.over}
         self._casualties.release(step, list(groups), left)
@@ -332,7 +337,7 @@ class Steps:
             )
             session.say("released", f"step {number}: {told}", step=number, took=round(took, 4))
 
-    def _undo(self, what: str, lives: Sequence[Live], fault: Fault[Any]) -> list[Cell]:
+    def undo(self, what: str, lives: Sequence[Live], fault: Fault[Any]) -> list[Cell]:
         needs = fault.patience + fault.settle + fault.undo_takes * len(lives)
         self.session.guard.expect(what, needs + UNDO_SECONDS, undo=True)
         try:
@@ -340,7 +345,7 @@ class Steps:
         finally:
             self.session.guard.over(what)
 
-    def _promise(self, number: str) -> None:
+    def promise(self, number: str) -> None:
         """An injection may take as long as the run may; an abort hastens it."""
         longest = self.session.experiment.blast_radius.max_duration
         self.session.guard.expect(number, longest + UNDO_SECONDS)

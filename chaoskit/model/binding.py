@@ -23,6 +23,7 @@ class Binding:
     ends_at: CLOCK_MONOTONIC seconds at which helpers end by themselves, whatever happens.
     environment: variables (secrets among them) that commands get; never journaled.
     redactor: takes secrets out of a text before it is cut: half a secret is known to nobody.
+    seed: the run's, for whatever draws lots while the fault is in.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Binding:
     ends_at: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     redactor: Redactor = NOTHING_SECRET
+    seed: int = 0
 
     @property
     def mark(self) -> str:

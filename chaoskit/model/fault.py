@@ -47,6 +47,7 @@ class Ends(Enum):
 
     BY_ITSELF = "by itself"
     BY_RECOVER = "by `chaoskit recover` only"
+    BY_TARGET = "by itself or by `chaoskit recover` only, as the target can: the plan says which"
     ONE_WAY = "not at all: it is one way"
 
 
@@ -83,6 +84,10 @@ class Fault(ABC, Generic[T]):
     def ends(self) -> Ends:
         """What ends it when nobody of ours is left to undo."""
         return Ends.BY_RECOVER
+
+    def ends_on(self, target: T) -> Ends:
+        """The same on this target, where that depends on it."""
+        return self.ends
 
     ends_target: ClassVar[bool] = False
     """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
@@ -157,6 +162,10 @@ class Fault(ABC, Generic[T]):
 
     def privileges(self, target: T) -> tuple[str, ...]:
         """What the user must be or have, beyond owning the target; for the plan."""
+        return ()
+
+    def remarks(self, target: T) -> tuple[str, ...]:
+        """What a person should know of it on this target before it is done; for the plan."""
         return ()
 
     def outcome(self, target: T, changes: Sequence[Change], elapsed: float) -> Outcome | None:

@@ -46,6 +46,8 @@ class PlannedStep:
     privileges: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     """What matches and was left out, each with the reason: protected, or held by another run."""
+    remarks: tuple[str, ...] = ()
+    """What else a person should know before it is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ class Selector(ABC):
     def find(self, binding: Binding) -> list[Target]:
         """All that match now, in a stable order. Raises Refused when one cannot look at all."""
 
+    def stands_on(self, binding: Binding) -> tuple[str, Target] | None:
+        """What must stand before anything is looked at, and goes when all else is over: the name
+        of the fault that makes it, and that fault's target. None for what is there anyway."""
+        return None
+
     @abstractmethod
     def describe(self) -> str:
         """For people: `process cmdline=worker\\.py`."""

@@ -155,6 +155,7 @@ def _planned(step: PlannedStep) -> Iterator[str]:
         yield f"       passed over: {left_out}"
     if (more := len(step.passed_over) - _FEW) > 0:
         yield f"       and {more} more passed over"
+    yield from (f"       note: {remark}" for remark in step.remarks)
     yield f"       undo: {step.undo}"
     yield f"       ends without chaoskit: {step.ends}"
     yield f"       needs: {', '.join(step.privileges) or 'nothing beyond what you have'}"
