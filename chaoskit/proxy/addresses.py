@@ -73,12 +73,28 @@ def bind_to(listen: str, kind: socket.SocketKind) -> socket.socket:
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not host else 1)
         made.bind((host or "::", port))
+        if not port and kind == socket.SOCK_STREAM:
+            made = _bound_by_name(made)
     except OSError as error:
         made.close()
         raise ProxyError(
             f"listen {protocol} {host}:{port}: bind: {(error.strerror or str(error)).lower()}", 500
         ) from error
     return made
+
+
+def _bound_by_name(made: socket.socket) -> socket.socket:
+    """Another socket on the port that the system has chosen, bound to it by its number: only then
+    does the kernel keep the port when the listener is shut and opened again."""
+    with made:
+        named = socket.socket(made.family, made.type)
+        named.setblocking(False)
+        named.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if made.family == socket.AF_INET6:
+            only = made.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            named.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        named.bind(made.getsockname())
+    return named
 
 
 def _own(host: str, listen: str, protocol: str) -> tuple[socket.AddressFamily, str]:

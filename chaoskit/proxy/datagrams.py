@@ -241,5 +241,5 @@ class DatagramStream:
 
     def _join(self) -> None:
         after: list[Next] = [*self.stages[1:], self]
-        for stage, following in zip(self.stages, after, strict=True):
+        for stage, following in zip(self.stages, after, strict=False):
             stage.next = following

@@ -178,7 +178,7 @@ class Stream:
 
     def _join(self) -> None:
         after: list[Next] = [*self.stages[1:], self]
-        for stage, following in zip(self.stages, after, strict=True):
+        for stage, following in zip(self.stages, after, strict=False):
             stage.next = following
 
     def inject(self, data: Chunk) -> None:
