@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from chaoskit.proxy import metrics, wire
 from chaoskit.proxy.errors import ProxyError
-from chaoskit.proxy.populate import PROXY, check, check_lengths, create, populate, read
+from chaoskit.proxy.populate import PROXY, change, check, check_lengths, create, populate, read
 from chaoskit.version import __version__
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Api:
         path, query = _path(request.target)
         clean = _clean(path)
         if clean != path:
-            return Answer(301, headers=(("Location", quote(clean, _UNQUOTED) + query),))
+            place = quote(clean.encode("utf-8", "surrogateescape"), _UNQUOTED)
+            return Answer(301, headers=(("Location", place + query),))
         for pattern, handlers in self._routes:
             if found := pattern.fullmatch(path):
                 handler = handlers.get(request.method) or handlers.get("")
@@ -146,12 +147,7 @@ class Api:
     def _update(self, request: Request, name: str) -> Answer:
         link = self._server.link(name)
         given = wire.fields(wire.decode(request.body), PROXY, "toxiproxy.Proxy", "Proxy")
-        check_lengths(given)
-        link.update(
-            given.get("listen", link.listen),
-            given.get("upstream", link.upstream),
-            given.get("enabled", link.enabled),
-        )
+        change(link, given, given.get("enabled", link.enabled))
         return _json(200, link.show())
 
     def _delete(self, request: Request, name: str) -> Answer:
@@ -170,9 +166,9 @@ class Api:
     def _add(self, request: Request, name: str) -> Answer:
         link = self._server.link(name)
         document = wire.decode(request.body)
-        given = wire.fields(
-            document, TOXIC, "toxics.ToxicWrapper", "ToxicWrapper", "toxics.NoopToxic"
-        )
+        go_types = "toxics.ToxicWrapper", "ToxicWrapper", "toxics.NoopToxic"
+        given = wire.fields(document, TOXIC, *go_types)
+        check_lengths(given)
         return _json(200, link.add(given).show())
 
     def _toxic(self, request: Request, name: str, toxic: str) -> Answer:
@@ -180,9 +176,8 @@ class Api:
 
     def _change(self, request: Request, name: str, toxic: str) -> Answer:
         link = self._server.link(name)
-        link.toxic(toxic)
-        document = wire.decode(request.body)
-        given = wire.fields(document, CHANGE, _CHANGED, "", "toxics.Toxic")
+        go_type = f"toxics.{link.toxic(toxic).type.title().replace('_', '')}Toxic"
+        given = wire.fields(wire.decode(request.body), CHANGE, _CHANGED, "", go_type)
         return _json(200, link.change(toxic, given).show())
 
     def _remove(self, request: Request, name: str, toxic: str) -> Answer:

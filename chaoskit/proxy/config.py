@@ -108,7 +108,9 @@ def _wrong(error: ProxyError, place: Place, entry: Mapping[str, Any]) -> WrongEn
         place = (*place, _key(entry, "attributes"))
         entry, word = entry[str(place[-1])], found[1]
     else:
-        word = "name" if "exists" in message else message.partition(" ")[0].rstrip(":")
+        said = {"proxy already": "name", "toxic already": "name", "invalid toxic": "type"}
+        first, second = f"{message} ".split(" ")[:2]
+        word = said.get(f"{first} {second}", first.rstrip(":"))
     key = _key(entry, word)
     return WrongEntry((*place, key) if key in entry else place, message, taken)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from chaoskit.proxy.server import Server
 
 MOST_LISTENERS = 100
-MOST_QUEUED = 512
-"""Events that wait for one reader."""
+MOST_QUEUED = 1024 * 1024
+"""Bytes of events that wait for one reader."""
 HEARTBEAT = 15.0
 """Seconds between comments that keep a quiet stream open."""
 
@@ -35,15 +35,17 @@ class Listener:
         """wake: called when there is something to take."""
         self._wake = wake
         self._queue: collections.deque[bytes] = collections.deque()
+        self._size = 0
         self._lost = 0
         self._lost_last = 0
 
     def put(self, number: int, frame: bytes) -> None:
-        if self._lost or len(self._queue) >= MOST_QUEUED:
+        if self._lost or (self._queue and self._size + len(frame) > MOST_QUEUED):
             self._lost += 1
             self._lost_last = number
         else:
             self._queue.append(frame)
+            self._size += len(frame)
         self._wake()
 
     def beat(self) -> None:
@@ -56,6 +58,7 @@ class Listener:
         """All that waits, and how much was lost behind it; empty when there is nothing."""
         taken = b"".join(self._queue)
         self._queue.clear()
+        self._size = 0
         if self._lost:
             taken += _frame(self._lost_last, "lost", {"events": self._lost})
             self._lost = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.proxy import wire
+from chaoskit.proxy.addresses import parse_upstream, split
 from chaoskit.proxy.errors import ProxyError, bad_request
 from chaoskit.proxy.server import MOST_LINKS
 
@@ -75,13 +77,31 @@ def populate(server: Server, given: Sequence[Mapping[str, Any]], done: list[Link
     cannot be; those before it stay."""
     for one in given:
         link = server.links.get(one["name"])
-        if link is not None and not _same(link, one):
+        if link is None:
+            link = create(server, one)
+        elif (one.get("protocol") or "tcp") != link.protocol:
             server.delete(link.name)
-            link = None
-        done.append(link or create(server, one))
+            link = create(server, one)
+        elif change(link, one, one.get("enabled", True), keep_same=True):
+            link.remove_all()
+        done.append(link)
 
 
-def _same(link: Link, given: Mapping[str, Any]) -> bool:
-    listen = given.get("listen", "").replace("localhost:", "127.0.0.1:", 1)
-    wanted = (listen, given["upstream"], given.get("protocol", "tcp"))
-    return wanted == (link.listen, link.upstream, link.protocol)
+def change(link: Link, given: Mapping[str, Any], enabled: bool, keep_same: bool = False) -> bool:
+    """Give a proxy the addresses that are given, and enable it or not; whether that changed where
+    it listens or leads. keep_same: leave it alone if not. Raises ProxyError; when the new address
+    is taken, the proxy is disabled, and otherwise as it was."""
+    check_lengths(given)
+    listen, upstream = given.get("listen", link.listen), given.get("upstream", link.upstream)
+    if given.get("listen"):
+        try:
+            split(listen, "")
+        except ProxyError as error:
+            raise ProxyError(str(error).removeprefix(": "), error.status) from error
+    parse_upstream(upstream)
+    # A proxy knows the address that it really has.
+    listen = re.sub("^localhost:", "127.0.0.1:", listen)
+    differs = (listen, upstream) != (link.listen, link.upstream)
+    if differs or not keep_same:
+        link.update(listen, upstream, enabled)
+    return differs

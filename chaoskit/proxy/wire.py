@@ -74,9 +74,8 @@ def fields(
             continue
         if not _fits(value, wanted):
             owner = part if isinstance(part, str) else part.get(name, part[""])
-            shown = f" {value!r}" if kind(value) == "number" and wanted is float else ""
             raise bad_request(
-                f"json: cannot unmarshal {kind(value)}{shown} into Go struct field {owner}.{name} "
+                f"json: cannot unmarshal {kind(value)} into Go struct field {owner}.{name} "
                 f"of type {attributes if wanted is dict else _GO[wanted]}"
             )
         found[name] = value
@@ -84,15 +83,11 @@ def fields(
 
 
 _GO = {str: "string", bool: "bool", float: "float32", int: "int64"}
-_LARGEST = 3.4028235677973366e38
-"""The first number that is too large for Go's float32."""
 
 
 def _fits(value: Any, wanted: type) -> bool:
     if wanted in (int, float):
-        if not isinstance(value, wanted | int) or isinstance(value, bool):
-            return False
-        return wanted is int or -_LARGEST < value < _LARGEST
+        return isinstance(value, wanted | int) and not isinstance(value, bool)
     return isinstance(value, wanted)
 
 
