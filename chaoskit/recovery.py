@@ -192,12 +192,15 @@ class Leftover:
 
 
 def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
-    """Find what marks of ours are left on this machine without any journal: helper processes, and
-    filler files in `folders`. What belongs to a run that is going on is left out.
+    """Find what marks of ours are left on this machine without any journal: helper processes,
+    toxics on a proxy server in the usual place, and filler files in `folders`. What belongs to a
+    run that is going on is left out.
     """
     from chaoskit.procfs import with_argument
     from chaoskit.targets.burdens import leftover_helpers
     from chaoskit.targets.files import leftover_fillers
+    from chaoskit.targets.own_proxy import leftover_proxies
+    from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
 
@@ -212,7 +215,11 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
             f"helper process {process.pid} ({mark})",
             partial(process.signal, signal.SIGKILL),
         )
-        for mark, process in leftover_helpers()
+        for mark, process in (*leftover_helpers(), *leftover_proxies())
+    ]
+    found += [
+        Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)
+        for name, link, end in leftover_toxics(DEFAULT_URL)
     ]
     found += [
         Leftover(_run_of(path.name.lstrip(".")), "file", f"filler file {path}", path.unlink)

@@ -23,7 +23,8 @@ class Startable(Protocol):
     @property
     def mark(self) -> str: ...
 
-    def alive(self) -> bool: ...
+    def left(self) -> bool:
+        """Whether the process, or anything else of it, is there."""
 
     def start(self) -> None: ...
 
@@ -50,7 +51,7 @@ class OwnProxy(Fault[Startable]):
         yield Change(f"helper:{target.mark}", None, target.mark)
 
     def look(self, target: Startable, change: Change) -> Json:
-        return target.mark if target.alive() else None
+        return target.mark if target.left() else None
 
     def make(self, target: Startable, change: Change) -> None:
         target.start()

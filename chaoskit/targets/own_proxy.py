@@ -106,6 +106,10 @@ class OwnProxyTarget(Target):
     def there(self) -> bool:
         return self.alive()
 
+    def left(self) -> bool:
+        """Whether anything of it is there: one that was killed leaves its socket's name."""
+        return self.alive() or self.control.exists()
+
     def start(self) -> None:
         """Start it and wait until it answers. Raises ChaoskitError saying why it does not,
         Interrupted.

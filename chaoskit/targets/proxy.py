@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -275,3 +276,18 @@ def _listen(link: Mapping[str, Any]) -> str:
 
 def _protocol(link: Mapping[str, Any]) -> str:
     return "udp" if link.get("protocol") == "udp" else "tcp"
+
+
+def leftover_toxics(url: str) -> list[tuple[str, str, Callable[[], None]]]:
+    """Every toxic on that server that a run has placed: its name, its link, and what removes it.
+    None where no server answers."""
+    client = Client(url)
+    try:
+        return [
+            (name, str(link["name"]), partial(client.remove, link["name"], name))
+            for link in client.links()
+            for toxic in link.get("toxics") or []
+            if (name := str(toxic.get("name"))).startswith("chaoskit-")
+        ]
+    except ChaoskitError:
+        return []

@@ -22,9 +22,11 @@ from types import FrameType
 from typing import Any
 
 import chaoskit
+from chaoskit import registry
 from chaoskit.engine.ears import late_signals
 from chaoskit.engine.guard import Guard
 from chaoskit.journal import Journal
+from chaoskit.model.binding import Binding
 from chaoskit.model.experiment import Experiment
 from chaoskit.model.fault import Fault
 
@@ -110,6 +112,9 @@ class Points:
         Journal._write = record  # type: ignore[method-assign,assignment]
         Guard.start = started  # type: ignore[method-assign,assignment]
         kinds: set[type[Fault[Any]]] = {type(step.fault) for step in experiment.fault_steps()}
+        for step in experiment.fault_steps():
+            if stands := step.selector.stands_on(Binding(run="", step="0", folder=Path())):
+                kinds.add(registry.fault(stands[0]))
         for kind in kinds:
             kind.make = self.inside("make", kind.make)  # type: ignore[method-assign]
             kind.unmake = self.inside("unmake", kind.unmake)  # type: ignore[method-assign]

@@ -12,6 +12,11 @@ import pytest
 from chaoskit import registry
 
 PLUGIN = str(Path(__file__).parent.parent / "plugin")
+PEERS = str(Path(__file__).parent.parent / "proxy")
+"""The proxies that are hurt are started as the proxy's own tests start them."""
+
+if PEERS not in sys.path:
+    sys.path.append(PEERS)
 
 if PLUGIN not in sys.path:
     sys.path.insert(0, PLUGIN)
@@ -28,9 +33,14 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
 
     from chaoskit.errors import Gone
     from chaoskit.targets.burdens import leftover_helpers
+    from chaoskit.targets.own_proxy import leftover_proxies
 
     runs = {path.name for path in tmp_path.glob("**/runs/*")}
-    left = [(m, p) for m, p in leftover_helpers() if any(run in m for run in runs)]
+    left = [
+        (m, p)
+        for m, p in (*leftover_helpers(), *leftover_proxies())
+        if any(run in m for run in runs)
+    ]
     for _, process in left:
         with contextlib.suppress(Gone):
             process.signal(signal.SIGKILL)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from links import OurProxySpecimen, OwnProxySpecimen, ToxiproxySpecimen
 
 from chaoskit.clock import until
 from chaoskit.errors import Gone
@@ -89,4 +91,20 @@ class CellsSpecimen(Specimen):
         pass
 
 
-SPECIMENS = {"process": ProcessSpecimen, "cells": CellsSpecimen}
+SPECIMENS: Mapping[str, Callable[[Path], Specimen]] = {
+    "process": ProcessSpecimen,
+    "cells": CellsSpecimen,
+    "proxy:toxiproxy": ToxiproxySpecimen,
+    "proxy:ours": OurProxySpecimen,
+    "proxy:own": OwnProxySpecimen,
+}
+"""By kind of target, and where there are several things of a kind, by what it is."""
+
+
+def specimens_of(target: str, fault: str) -> list[str]:
+    """The names of those on which the fault is tried."""
+    return [
+        name
+        for name, made in SPECIMENS.items()
+        if name.partition(":")[0] == target and fault in getattr(made, "suits", (fault,))
+    ]
