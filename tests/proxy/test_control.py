@@ -6,25 +6,21 @@ import contextlib
 import json
 import resource
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import peers
 import pytest
+from bytewise import HOST, VERSION, assert_well, connected, inside, sent, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chaoskit.proxy import events, visitor
+from chaoskit.proxy import visitor
 from chaoskit.proxy.api import Api, Request
 from chaoskit.proxy.control import MOST_VISITORS, Control
-from chaoskit.proxy.events import MOST_QUEUED, Listener
 from chaoskit.proxy.origin import stranger
 from chaoskit.proxy.server import Server
-
-HOST = b"Host: localhost\r\n"
-VERSION = b"GET /version HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -35,42 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Running]:
         yield running
         assert_well(running)
     assert errors.read_text() == ""
-
-
-def assert_well(server: peers.Running) -> None:
-    answer = peers.ask(server, "GET", "/version")
-    assert (answer.status, json.loads(answer.body)["version"]) == (200, "2.12.0")
-
-
-def connected(server: peers.Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), 20)
-
-
-def sent(server: peers.Running, data: bytes, *, shut: bool = True) -> bytes:
-    """All that comes back on a connection on which this is sent."""
-    with connected(server) as side:
-        with contextlib.suppress(OSError):
-            side.sendall(data)
-            if shut:
-                side.shutdown(socket.SHUT_WR)
-        return drained(side)
-
-
-def drained(side: socket.socket) -> bytes:
-    answer = b""
-    with contextlib.suppress(ConnectionResetError):
-        while data := side.recv(65536):
-            answer += data
-    return answer
-
-
-def until(side: socket.socket, end: bytes) -> bytes:
-    answer = b""
-    while not answer.endswith(end):
-        data = side.recv(65536)
-        assert data, f"it ended after {answer!r}"
-        answer += data
-    return answer
 
 
 # --- the protocol --------------------------------------------------------------------------------
@@ -84,15 +44,9 @@ def test_a_connection_is_kept_for_the_next_request(server: peers.Running) -> Non
 
 
 def test_pipelined_requests_are_answered_in_order(server: peers.Running) -> None:
-    many = 300
-    asked = b"".join(
-        b"GET /proxies/%d HTTP/1.1\r\n" % number + HOST + b"\r\n" + VERSION
-        for number in range(many)
-    )
-    answer = sent(server, asked)
-    assert answer.count(b"HTTP/1.1 404 Not Found\r\n") == many
-    assert answer.count(b"HTTP/1.1 200 OK\r\n") == many
-    assert answer.split(b"HTTP/1.1 ")[1:3][0].startswith(b"404")
+    answer = sent(server, (b"GET /nobody HTTP/1.1\r\n" + HOST + b"\r\n" + VERSION) * 300)
+    statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"404", b"200"] * 300
 
 
 def test_requests_that_come_byte_by_byte(server: peers.Running) -> None:
@@ -241,12 +195,21 @@ def test_no_bytes_end_the_server(server: peers.Running, data: bytes) -> None:
 
 
 def test_visitors_that_do_not_ask_make_room(server: peers.Running) -> None:
+    """The one who has waited longest leaves; sending a byte now and then is no asking."""
     with contextlib.ExitStack() as stack:
-        for number in range(MOST_VISITORS + 50):
-            side = stack.enter_context(connected(server))
-            if number % 2:
-                side.sendall(b"GET /version HTT")
+        sides = [stack.enter_context(connected(server)) for _ in range(MOST_VISITORS)]
+        for side in sides:
+            side.sendall(b"GET /version HTT")
         assert_well(server)
+        more = [stack.enter_context(connected(server)) for _ in range(50)]
+        assert_well(server)
+        for side in sides[:50]:
+            side.settimeout(20)
+            with contextlib.suppress(ConnectionResetError):
+                assert side.recv(1) == b""
+        for side in more:
+            side.sendall(VERSION)
+            assert b"200 OK" in until(side, b"}\n")
 
 
 def test_a_visitor_that_does_not_read_holds_up_nobody(server: peers.Running) -> None:
@@ -299,35 +262,10 @@ def test_names_are_not_endless(server: peers.Running) -> None:
     assert peers.ask(server, "POST", "/proxies", body).status == 400
 
 
-@contextlib.contextmanager
-def inside() -> Iterator[tuple[Server, Control, Callable[[Callable[[], object]], None]]]:
-    """A server in a thread of this process, its control, and a way to do something in its loop."""
-    server = Server()
-    control = Control(server)
-
-    def do(callback: Callable[[], object]) -> None:
-        done = threading.Event()
-        server.loop.from_thread(lambda: (callback(), done.set()))
-        assert done.wait(20)
-
-    thread = threading.Thread(target=server.loop.run)
-    thread.start()
-    try:
-        yield server, control, do
-    finally:
-        server.loop.from_thread(server.loop.stop)
-        thread.join(20)
-        control.close()
-        server.close()
-
-
 def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then keeps nothing open: a request has its time as a whole."""
     monkeypatch.setattr(visitor, "TO_ASK", 0.5)
-    with inside() as (_, control, do):
-        addresses: list[str] = []
-        do(lambda: addresses.append(control.listen("127.0.0.1:0")))
-        port = int(addresses[0].rpartition(":")[2])
+    with inside() as (_, port, _do):
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), 20) as side:
             side.settimeout(0.1)
@@ -345,7 +283,8 @@ def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_unix_socket_is_for_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "control"
-    with inside() as (_, control, do):
+    with inside() as (server, _, do):
+        control = Control(server)
         do(lambda: control.listen(f"unix:{path}"))
         assert path.stat().st_mode & 0o777 == 0o600
         with socket.socket(socket.AF_UNIX) as side:
@@ -402,120 +341,3 @@ def test_what_nobody_expected_is_a_500(capsys: pytest.CaptureFixture[str]) -> No
         assert api.answer(Request("GET", "/proxies")).status == 200
     finally:
         server.close()
-
-
-# --- events --------------------------------------------------------------------------------------
-
-
-def read_events(side: socket.socket, count: int) -> list[dict[str, str]]:
-    """The next events on a stream, each by its fields; comments are left out."""
-    found: list[dict[str, str]] = []
-    event: dict[str, str] = {}
-    # One byte at a time at its end, so that nothing of the next event is taken.
-    with side.makefile("rb", buffering=0) as lines:
-        while line := lines.readline():
-            name, colon, value = line.decode().rstrip("\r\n").partition(": ")
-            if name in ("id", "event", "data") and colon:
-                event[name] = value
-            elif event and not line.strip():
-                found.append(event)
-                event = {}
-                if len(found) == count:
-                    break
-    return found
-
-
-def test_events(server: peers.Running) -> None:
-    with connected(server) as side:
-        side.sendall(b"GET /events HTTP/1.0\r\n\r\n")
-        head = until(side, b"\n\n")
-        assert b"\r\nContent-Type: text/event-stream\r\n" in head
-        body = json.dumps({"name": "told", "upstream": "127.0.0.1:9", "listen": "127.0.0.1:0"})
-        peers.ask(server, "POST", "/proxies", body)
-        peers.ask(server, "POST", "/proxies/told/toxics", '{"type":"latency"}')
-        peers.ask(server, "DELETE", "/proxies/told/toxics/latency_downstream")
-        peers.ask(server, "DELETE", "/proxies/told")
-        told = read_events(side, 6)
-    kinds = [event["event"] for event in told]
-    assert {"proxy-created", "proxy-enabled"} == set(kinds[:2])
-    assert kinds[2:] == ["toxic-added", "toxic-removed", "proxy-disabled", "proxy-deleted"]
-    assert [int(event["id"]) for event in told] == list(
-        range(int(told[0]["id"]), int(told[0]["id"]) + 6)
-    )
-    added = json.loads(told[2]["data"])
-    assert (added["proxy"], added["toxic"]["name"]) == ("told", "latency_downstream")
-    assert added["at"].endswith("Z")
-
-
-def test_events_are_chunked_for_http_1_1(server: peers.Running) -> None:
-    with connected(server) as side:
-        side.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert b"\r\nTransfer-Encoding: chunked\r\n" in until(side, b"\n\n\r\n")
-
-
-def test_listeners_are_counted_and_forgotten(server: peers.Running) -> None:
-    asked = b"GET /events HTTP/1.0\r\n\r\n"
-    with contextlib.ExitStack() as stack:
-        for _ in range(100):
-            side = stack.enter_context(connected(server))
-            side.sendall(asked)
-            until(side, b"\n\n")
-        assert sent(server, asked, shut=False).startswith(b"HTTP/1.1 503 ")
-        assert_well(server)
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        with connected(server) as side:
-            side.sendall(asked)
-            if side.recv(100).startswith(b"HTTP/1.1 200 "):
-                return
-        time.sleep(0.05)
-    pytest.fail("listeners that have left still count")
-
-
-def test_a_quiet_stream_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "HEARTBEAT", 0.1)
-    with inside() as (_, control, do):
-        addresses: list[str] = []
-        do(lambda: addresses.append(control.listen("127.0.0.1:0")))
-        port = int(addresses[0].rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), 20) as side:
-            side.sendall(b"GET /events HTTP/1.0\r\n\r\n")
-            until(side, b": still here\n\n")
-            until(side, b": still here\n\n")
-
-
-def test_a_slow_reader_is_told_what_it_lost() -> None:
-    listener = Listener(lambda: None)
-    half = b"x" * (MOST_QUEUED // 2)
-    for number in range(1, 10):
-        listener.put(number, half)
-    assert listener.take() == half + half + b'id: 9\nevent: lost\ndata: {"events":7}\n\n'
-    listener.put(10, half * 3)
-    assert listener.take() == half * 3, "an event of any size finds room in an empty queue"
-    assert listener.take() == b""
-
-
-def test_a_reader_that_does_not_read_holds_up_nobody(server: peers.Running) -> None:
-    many, body = 150, "b" * 100_000
-    with connected(server) as side:
-        side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        side.sendall(b"GET /events HTTP/1.0\r\n\r\n")
-        until(side, b"\n\n")
-        loud = {"name": "loud", "upstream": "127.0.0.1:9", "enabled": False}
-        peers.ask(server, "POST", "/proxies", json.dumps(loud))
-        toxic = {"type": "http_error", "stream": "upstream", "name": "t", "attributes": {}}
-        peers.ask(server, "POST", "/proxies/loud/toxics", json.dumps(toxic))
-        change = json.dumps({"attributes": {"body": body}})
-        for _ in range(many):
-            assert peers.ask(server, "PATCH", "/proxies/loud/toxics/t", change).status == 200
-        told: list[dict[str, str]] = []
-        while not told or told[-1]["event"] != "lost":
-            told += read_events(side, 1)
-        lost = json.loads(told[-1]["data"])["events"]
-        assert 0 < lost < many
-        assert len(told) - 1 + lost == many + 2, "none is lost without being told"
-        assert peers.ask(server, "DELETE", "/proxies/loud").status == 204
-        assert {event["event"] for event in read_events(side, 2)} == {
-            "toxic-removed",
-            "proxy-deleted",
-        }
