@@ -160,6 +160,7 @@ class _Return:
         if not (live.cell.made or self.unmade) and now() - self.answered < live.fault.settle:
             # A request that its dead sender left in flight may still land, or one that waits in
             # front of a server which did not answer until now.
+            self.trouble = "it answers again since just now: a request may still be on its way"
             return False
         return self._over("undone" if self.unmade else "was")
 

@@ -22,13 +22,17 @@ from chaoskit.model.url import problem_with
 from chaoskit.targets import toxics
 from chaoskit.targets.link_probe import delayed
 from chaoskit.targets.own_proxy import Link, OwnProxyTarget
-from chaoskit.targets.proxy_client import Client, is_loopback, normal_url
+from chaoskit.targets.proxy_client import TIMEOUT, Client, is_loopback, normal_url
 
 DEFAULT_URL = "http://127.0.0.1:8474"
 GRACE = 30.0
 """Seconds after the run's last moment in which its undo is over; then a toxic of ours goes."""
 LONGEST_PROBE = 5.0
 """Seconds of delay that are waited for to see them; longer ones are read back only."""
+SILENT = 5.0
+"""Seconds for which a server that did not answer is not asked for targets again: it would cost
+every step of a plan as long."""
+_silent: dict[str, float] = {}
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})")
 
 
@@ -83,7 +87,9 @@ class ProxyTarget(Target):
         """A link is also known by where it listens: one server may have several URLs."""
         host = urlsplit(self.server.url).hostname or "127.0.0.1"
         where = "" if is_loopback(host) else f" at {host}"
-        return Claim(frozenset({self.key, f"{self.protocol} {self.listen}{where}"}))
+        # One name for each place here too.
+        listen = self.listen.replace("localhost:", "127.0.0.1:")
+        return Claim(frozenset({self.key, f"{self.protocol} {listen}{where}"}))
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return None
@@ -108,6 +114,10 @@ class ProxyTarget(Target):
     def cannot(self, what: Impairment) -> str | None:
         if self._own is not None and (taken := self._own.port_taken()):
             return taken
+        if self.server.own is None and "/" in self.name:
+            return "a link with / in its name cannot be asked for"
+        if self.server.own is None and what.kind != "refuse" and not self._enabled():
+            return "it is disabled, so nothing passes that could be hurt"
         return toxics.why_not(what, ours=self.server.ours, protocol=self.protocol)
 
     def remarks(self, what: Impairment) -> tuple[str, ...]:
@@ -159,8 +169,10 @@ class ProxyTarget(Target):
             self._client.remove(self.name, name)
 
     def shows(self, what: Sequence[Impairment]) -> bool | None:
-        """A uniform delay, on a server of ours on this machine: Toxiproxy does not delay the end
-        of a stream."""
+        """A uniform delay, on a server of ours on this machine (Toxiproxy does not delay the end
+        of a stream); and that a link which somebody disabled is not impaired."""
+        if not self._enabled() and all(one.kind != "refuse" for one in what):
+            return False  # Nothing passes, so nothing is impaired, whatever the server shows.
         if not (self.server.ours and self._client.local and self.protocol == "tcp"):
             return None
         if any(
@@ -173,11 +185,16 @@ class ProxyTarget(Target):
             return None
         return delayed(self.listen, least, self.binding.cancel)
 
+    def _enabled(self) -> bool:
+        return bool(self._client.link(self.name).get("enabled"))
+
     def _toxic(self, what: Impairment, name: str) -> dict[str, Json]:
         return toxics.toxic_for(what, name, ours=self.server.ours)
 
     def _cell(self, key: str) -> str:
-        return key.removeprefix(self.key + " ")
+        """The last word: what stands before it may have a secret in it, and be another text in
+        the journal."""
+        return key.rpartition(" ")[2]
 
 
 def _seed(binding: Binding) -> int:
@@ -245,10 +262,15 @@ class ProxySelector(Selector):
             return [ProxyTarget(server, self.own.listen, self.own.listen, self.protocol, binding)]
         url = normal_url(self.url or DEFAULT_URL)
         client = Client(url)
+        began = now()
+        if began - _silent.get(url, -SILENT) < SILENT:
+            raise Refused(f"the proxy server at {url} has just not answered an earlier step")
         try:
             ours = "chaoskit" in client.server()
             links = client.links()
         except ChaoskitError as error:
+            if now() - began >= TIMEOUT:
+                _silent[url] = now()
             raise Refused(str(error)) from error
         server = Server(url, ours)
         names = [str(link.get("name")) for link in links]
@@ -257,7 +279,7 @@ class ProxySelector(Selector):
                 f"there is no link {self.name} at {url}; there are: {', '.join(names) or 'none'}"
             )
         return [
-            ProxyTarget(server, str(link["name"]), _listen(link), _protocol(link), binding)
+            ProxyTarget(server, str(link["name"]), str(link["listen"]), _protocol(link), binding)
             for link in links
             if self.name is None or link.get("name") == self.name
         ]
@@ -267,11 +289,6 @@ class ProxySelector(Selector):
             return f"link {self.own}"
         at = "" if self.url is None else f" of {normal_url(self.url)}"
         return f"link {self.name}{at}" if self.name is not None else f"any link{at}"
-
-
-def _listen(link: Mapping[str, Any]) -> str:
-    """One name for each place: `[::]:80`, which Toxiproxy shows for `:80`, is all of them."""
-    return str(link.get("listen", "")).replace("localhost:", "127.0.0.1:")
 
 
 def _protocol(link: Mapping[str, Any]) -> str:

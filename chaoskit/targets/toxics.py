@@ -32,6 +32,8 @@ _OURS: Mapping[str, str] = {
     "http-delay": "http_delay",
 }
 _TCP_ONLY = ("reset", "slow-close", "slice", "refuse", "http-error", "http-delay")
+STALL = 200
+"""Milliseconds until a lost segment comes again: the least that Linux waits."""
 _WAITING_RESET = 5.0
 """Seconds that a reset may be told to wait on Toxiproxy: it cannot be taken back while it does."""
 
@@ -125,6 +127,8 @@ def _attributes(what: Impairment) -> dict[str, Json]:
             }
         case "limit-data":
             return {"bytes": values["size"]}
+        case "loss":
+            return {**values, "stall": STALL}
         case "http-delay":
             times: dict[str, Json] = {"delay": _ms(what, "delay"), "jitter": _ms(what, "jitter")}
             return {**values, **times}

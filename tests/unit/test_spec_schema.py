@@ -130,10 +130,12 @@ def test_what_is_invalid_does_not_load(parts: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", registry.built_in("faults"))
 def test_the_examples_of_every_fault_load_and_are_valid(name: str) -> None:
-    for example in registry.fault(name).examples:
+    kind = registry.fault(name)
+    target = "proxy" if registry.lacking(kind, registry.selector("process")) else "process"
+    for example in kind.examples:
         # A placeholder stands for a folder or a command, which are paths either way.
         parameters = json.loads(re.sub(r"\$\{[A-Z]+\}", "/tmp", json.dumps(example)))
-        step = {"fault": name, "target": {"process": {"name": "w"}}, "for": "1s", **parameters}
+        step = {"fault": name, "target": {target: {"name": "w"}}, "for": "1s", **parameters}
         document = GOOD | doing(step)
         spec.load_text(json.dumps(document), "f.json", environ={})
         validator().validate(document)
