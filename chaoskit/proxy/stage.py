@@ -192,7 +192,7 @@ class Keeping(Stage):
 class Delaying(Stage):
     """Holds each chunk for a time of its own and keeps their order."""
 
-    __slots__ = ("_last", "_queue", "_timer")
+    __slots__ = ("_queue", "_timer")
 
     capacity: int = 256 * 1024
 
@@ -200,7 +200,6 @@ class Delaying(Stage):
         super().__init__(stream, toxic)
         self._queue: collections.deque[tuple[float, Chunk | None]] = collections.deque()
         self._timer: Timer | None = None
-        self._last = 0.0
 
     def delay(self, data: Chunk | None) -> float:
         """Seconds that this chunk (None: the end of file) waits from now."""
@@ -221,8 +220,7 @@ class Delaying(Stage):
         if delay <= 0 and not self._queue:
             self._pass(data)
             return
-        due = max(now() + delay, self._last)
-        self._last = due
+        due = now() + delay  # Who comes earlier waits for those before it in the queue.
         self._queue.append((due, data))
         if data is not None:
             self.hold(len(data))
@@ -235,9 +233,8 @@ class Delaying(Stage):
     def changed(self) -> None:
         """What waits longer than it would now, comes sooner."""
         latest = now() + self.most()
-        if self._queue and self._queue[-1][0] > latest:
+        if self._queue:
             self._queue = collections.deque((min(due, latest), data) for due, data in self._queue)
-            self._last = min(self._last, latest)
             self._set()
 
     def gone(self) -> None:

@@ -153,7 +153,7 @@ class _Dropped(Stage):
 class _Stalled(Delaying):
     __slots__ = ("_chance",)
 
-    MOST_TIMES = 8
+    MOST_TIMES = 6
     """A segment that is lost as often as this goes through the next time."""
 
     def __init__(self, stream: Direction, toxic: Loss) -> None:
