@@ -13,7 +13,8 @@ import pytest
 from bytewise import HOST, VERSION, assert_well, connected, inside, sent, until
 
 from chaoskit.proxy import events
-from chaoskit.proxy.events import MOST_QUEUED, Listener
+from chaoskit.proxy.events import MOST_QUEUED, Events, Listener
+from chaoskit.proxy.server import Server
 
 
 def read_events(lines: BinaryIO, count: int) -> list[dict[str, str]]:
@@ -86,6 +87,25 @@ def test_a_quiet_stream_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> 
         side.sendall(b"GET /events HTTP/1.0\r\n\r\n")
         until(side, b": still here\n\n")
         until(side, b": still here\n\n")
+
+
+def test_connections_pay_for_events_only_while_somebody_listens() -> None:
+    server = Server()
+    try:
+        told = Events(server)
+        one, other = told.listen(lambda: None), told.listen(lambda: None)
+        assert len(server.listeners) == 1
+        told.leave(one)
+        assert len(server.listeners) == 1
+        told.leave(other)
+        assert server.listeners == []
+        told.listen(lambda: None)
+        server.tell("again")
+        assert len(server.listeners) == 1
+        told.close()
+        assert server.listeners == []
+    finally:
+        server.close()
 
 
 def test_a_slow_reader_is_told_what_it_lost() -> None:
