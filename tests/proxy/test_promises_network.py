@@ -17,10 +17,17 @@ from echoes import Echo, free_port
 from runs import chaoskit, echoed, experiment, make_link, running, step, toxics
 
 from chaoskit.clock import until
-from chaoskit.journal import State
+from chaoskit.errors import ChaoskitError
+from chaoskit.journal import Cell, Journal, State
+from chaoskit.model.binding import Binding
+from chaoskit.model.fault import Change, Fault
+from chaoskit.model.target import Claim
+from chaoskit.model.units import Json
 from chaoskit.recovery import scan
 from chaoskit.targets.own_proxy import leftover_proxies
+from chaoskit.targets.proxy import ProxyTarget, Server, _seed
 from chaoskit.targets.proxy_client import Client
+from chaoskit.undo import Live, undo
 
 
 @pytest.fixture
@@ -112,8 +119,11 @@ def test_the_time_to_live_is_what_the_run_may_need_and_the_seed_is_the_runs(
     with running(file, tmp_path / "state"):
         toxic = next(t for t in Client(ours).link("hurt")["toxics"] if t["name"] != "theirs")
         assert 60 < toxic["ttl"] <= 60 + 60 + 30
-        assert isinstance(toxic["seed"], int)
-        assert toxic["name"].startswith(f"chaoskit-{State(tmp_path / 'state').find().id}-1-latency")
+        folder = State(tmp_path / "state").find()
+        (seed,) = [record["seed"] for record in folder.records() if record["kind"] == "run"]
+        assert toxic["seed"] == _seed(Binding(folder.id, "1", tmp_path, seed=seed))
+        assert toxic["seed"] != _seed(Binding(folder.id, "1", tmp_path, seed=seed + 1))
+        assert toxic["name"].startswith(f"chaoskit-{folder.id}-1-latency")
 
 
 def test_a_server_that_is_killed_and_comes_again_leaves_nothing_stuck(
@@ -225,6 +235,61 @@ def test_two_runs_cannot_hurt_one_link_whatever_they_call_it(
         second = chaoskit("run", other, state=state)
         assert second.returncode == 3 and "held by run" in second.stdout, second.stdout
         assert len(toxics(server)) == 2
+
+
+def test_a_link_is_claimed_by_where_it_listens(tmp_path: Path) -> None:
+    """One server may have several URLs; on another machine the same port is another link."""
+    binding = Binding("run", "1", tmp_path)
+
+    def claim(url: str, listen: str = "127.0.0.1:6379") -> Claim:
+        return ProxyTarget(Server(url), "redis", listen, "tcp", binding).claim()
+
+    first = claim("http://127.0.0.1:8474")
+    assert first.meets(claim("http://[::1]:8474"))
+    assert first.meets(claim("http://127.0.0.2:1", "localhost:6379"))
+    assert not first.meets(claim("http://192.0.2.1:8474"))
+    assert not first.meets(claim("http://127.0.0.1:1", "127.0.0.1:6380"))
+
+
+class _Slow(Fault[Any]):
+    """Its server does not answer for a while, and then finds a request that waited before it."""
+
+    name = "slow"
+    needs = object
+    settle = 1.0
+    patience = 5.0
+
+    def __init__(self) -> None:
+        self.answers_at = time.monotonic() + 1.5
+        self.lands_at = self.answers_at + 0.3
+        self.undone = False
+
+    def changes(self, target: Any) -> Iterator[Change]:
+        yield Change("cell", None, "ours")
+
+    def look(self, target: Any, change: Change) -> Json:
+        if time.monotonic() < self.answers_at:
+            raise ChaoskitError("no answer")
+        return "ours" if time.monotonic() >= self.lands_at and not self.undone else None
+
+    def make(self, target: Any, change: Change) -> None: ...
+
+    def unmake(self, target: Any, change: Change) -> None:
+        self.undone = True
+
+
+def test_a_request_that_waited_before_a_hanging_server_is_undone(tmp_path: Path) -> None:
+    """The runner died before it heard an answer; the time for late requests begins with the
+    server's first one."""
+    fault = _Slow()
+    target = ProxyTarget(Server("http://127.0.0.1:1"), "x", "", "tcp", Binding("r", "1", tmp_path))
+    cell = Cell(1, "1", "slow", {}, {}, Change("cell", None, "ours"))
+    journal = Journal(tmp_path)
+    try:
+        assert not undo([Live(cell, fault, target)], journal)
+    finally:
+        journal.close()
+    assert fault.undone and cell.over == "undone"
 
 
 class Own:
