@@ -50,6 +50,14 @@ class Inline:
         assert self.until(lambda: all(c.up is not None for c in self.link.connections()))
         return client, accepted[0]
 
+    def narrow(self) -> None:
+        """Sockets that take little at once, so that everything has to wait everywhere."""
+        for connection in self.link.connections():
+            for side in (connection.client, connection.upstream):
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for one in self._sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
     def turn(self, seconds: float = 0.0) -> None:
         """Serve for so long, at least once."""
         end = time.monotonic() + seconds

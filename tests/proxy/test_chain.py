@@ -66,16 +66,20 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(STEPS, max_size=14), st.booleans())
-def test_what_comes_out_is_what_went_in(steps: list[tuple[str, Any]], small: bool) -> None:
+@given(st.lists(STEPS, max_size=14), st.booleans(), st.booleans())
+def test_what_comes_out_is_what_went_in(
+    steps: list[tuple[str, Any]], small: bool, narrow: bool
+) -> None:
     # A memory that is used up at once must slow down and lose nothing either.
     with inline(memory=100_000 if small else 1 << 30) as made:
-        play(made, steps)
+        play(made, steps, narrow)
         assert made.server.memory.used == 0
 
 
-def play(made: Inline, steps: list[tuple[str, Any]]) -> None:
+def play(made: Inline, steps: list[tuple[str, Any]], narrow: bool) -> None:
     client, service = made.connect()
+    if narrow:
+        made.narrow()
     ends = {"up": (client, service), "down": (service, client)}
     sent = {"up": bytearray(), "down": bytearray()}
     waiting = {"up": bytearray(), "down": bytearray()}
@@ -152,4 +156,28 @@ def test_removing_lets_go_of_everything_at_once_and_in_order(kind: str) -> None:
         made.turn(0.05)
         made.link.remove(name)
         assert made.read(service, seconds=2) == data
+        assert made.server.memory.used == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("latency", {"latency": 20, "jitter": 20}),
+        ("loss", {"share": 0.5, "stall": 5}),
+        ("bandwidth", {"rate": 200}),
+        ("bandwidth", {"rate": 200, "shared": True}),
+        ("slicer", {"average_size": 900, "size_variation": 300, "delay": 200}),
+        ("slicer", {"average_size": 900}),
+    ],
+)
+def test_order_is_kept_while_it_works(kind: str, attributes: dict[str, Any]) -> None:
+    with inline() as made:
+        client, service = made.connect()
+        made.add(kind, "upstream", **attributes)
+        data = os.urandom(20_000)
+        for at in range(0, len(data), 2000):
+            made.send(client, data[at : at + 2000])
+            made.turn(0.003)
+        client.shutdown(socket.SHUT_WR)
+        assert made.read(service) == data
         assert made.server.memory.used == 0
