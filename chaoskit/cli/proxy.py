@@ -10,6 +10,8 @@ from chaoskit.cli.common import add_json
 from chaoskit.report.stream import printable, say, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chaoskit.proxy.server import Server
 
 SUMMARY = """\
@@ -129,8 +131,8 @@ def _tell(server: Server, where: str, json: bool) -> None:
         say(printable(f"  {link.name}  {link.listen} -> {link.upstream}{told}"))
 
 
-def _until_signalled(server: Server, ready: Any) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def _until_signalled(server: Server, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM. ready: called when they are heeded."""
     import os
     import signal
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from chaoskit.errors import InputError, Refused
@@ -53,8 +54,7 @@ class Control:
 
         Raises InputError when it is no address, Refused when it cannot be had.
         """
-        import h11 as _h11  # noqa: F401  # Before the loop runs, so that no request waits for it.
-
+        import_module("chaoskit.proxy.visitor")  # Now, so that no visitor waits for it.
         unix = address.startswith("unix:")
         listener = _unix(address.removeprefix("unix:")) if unix else self._tcp(address)
         listener.setblocking(False)

@@ -137,7 +137,7 @@ def test_version_is_answered_without_importing_the_rest() -> None:
 
 
 COMMANDS = ["run", "check", "plan", "recover", "halt", "release", "status", "report"]
-COMMANDS += ["faults", "schema", "init", "demo"]
+COMMANDS += ["faults", "schema", "init", "demo", "proxy"]
 
 
 def test_help_lists_every_command_examples_and_exit_codes() -> None:
