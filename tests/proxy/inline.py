@@ -54,9 +54,9 @@ class Inline:
         """Sockets that take little at once, so that everything has to wait everywhere."""
         for connection in self.link.connections():
             for side in (connection.client, connection.upstream):
-                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         for one in self._sockets:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
 
     def turn(self, seconds: float = 0.0) -> None:
         """Serve for so long, at least once."""
