@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from chaoskit.clock import now
+from chaoskit.proxy.addresses import parse_upstream
 from chaoskit.proxy.errors import ProxyError
 from chaoskit.proxy.stage import Stage
 from chaoskit.proxy.stream import Meter, Stream
@@ -86,7 +87,8 @@ class Link(ABC):
 
     def update(self, listen: str, upstream: str, enabled: bool) -> None:
         """Change where it listens and leads, and whether it does. A new address ends all
-        connections. Raises ProxyError 500; then it is disabled."""
+        connections. Raises ProxyError: 400 and nothing has changed; 500 and it is disabled."""
+        parse_upstream(upstream)
         if (listen, upstream) != (self.listen, self.upstream):
             self.disable()
             self.listen, self.upstream = listen, upstream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from chaoskit.proxy.addresses import Names
+from chaoskit.proxy.addresses import Names, parse_upstream
 from chaoskit.proxy.errors import ProxyError
 from chaoskit.proxy.link import Link
 from chaoskit.proxy.loop import Loop
@@ -49,18 +49,16 @@ class Server:
     ) -> Link:
         """A new link. Raises ProxyError: 409 when there is one of that name, 500 when the address
         cannot be had, 400 for what makes no sense."""
-        from chaoskit.proxy.addresses import parse_upstream
-
         if name in self.links:
             raise ProxyError("proxy already exists", 409)
         if len(self.links) >= MOST_LINKS:
             raise ProxyError(f"there are at most {MOST_LINKS} proxies", 409)
         parse_upstream(upstream)
         link = self._kind(protocol)(self, name, listen, upstream)
-        self.tell("proxy-created", proxy=name, listen=listen, upstream=upstream)
         if enabled:
             link.enable()
         self.links[name] = link
+        self.tell("proxy-created", proxy=name, listen=link.listen, upstream=upstream)
         return link
 
     def link(self, name: str) -> Link:

@@ -5,6 +5,7 @@ Times are bounded so widely that a busy machine passes; how exact they are is me
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -120,7 +121,7 @@ def test_correlated_jitter_is_like_the_one_before(made: Inline) -> None:
 
     def likeness(drawn: list[float]) -> float:
         mean = sum(drawn) / len(drawn)
-        pairs = zip(drawn, drawn[1:], strict=False)
+        pairs = itertools.pairwise(drawn)
         return sum((a - mean) * (b - mean) for a, b in pairs) / sum((a - mean) ** 2 for a in drawn)
 
     assert abs(likeness(draws(made, latency=100, jitter=50))) < 0.1
@@ -314,7 +315,7 @@ def test_loss_stalls_and_loses_nothing(made: Inline) -> None:
     assert 4 <= sum(late) <= 20
 
 
-# --- which connections, and for how long -----------------------------------------------------------
+# --- which connections, and for how long ---------------------------------------------------------
 
 
 def toxic_ones(made: Inline) -> set[int]:
