@@ -183,7 +183,9 @@ def undone_after_death_at(trial: Trial, point: str, by: str) -> None:
     code = runner.wait(60)
     # How often something is called that waits is not the same each time.
     waited = code == 0 and point.startswith("inside:")
-    assert waited or code == -signal.SIGKILL, f"{point} was never passed"
+    assert waited or code == -signal.SIGKILL, (
+        f"{point} was never passed: {trial.latest().result().reason}"
+    )
     if by == "recover":
         for folder in trial.state.left():
             result = recover(folder)

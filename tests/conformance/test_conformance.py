@@ -39,7 +39,8 @@ MANY_TIMES = [
     p
     for p in WITH_A_WAY_BACK
     if not issubclass(registry.fault(p.values[0]), Network)
-    or p.values[0] in ("latency", "drop-network")
+    or p.values[0] == "latency"
+    or (p.values[1].get("how") == "refuse" and p.values[2] != "proxy:own")
 ]
 """For what takes many runs. All faults of links are made, looked at and unmade by one code: two
 of them, with two cells and with the one cell that has no mark, stand for the others there."""
