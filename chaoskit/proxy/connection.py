@@ -30,6 +30,7 @@ class Connection:
     __slots__ = (
         "_addresses",
         "_one_way",
+        "begun",
         "client",
         "down",
         "link",
@@ -47,6 +48,7 @@ class Connection:
         self.up: Stream | None = None
         self.down: Stream | None = None
         self.over = False
+        self.begun = False  # Something may have passed already.
         self._one_way = False
         self._addresses: list[Address] = []
 
@@ -107,6 +109,7 @@ class Connection:
         self.up, self.down = up, down
         self._addresses.clear()
         link.equip(self)
+        self.begun = True
         if self.over:
             return  # A toxic has ended it at once.
         # Both may have been watched while the upstream was dialled; watching anew tells at once

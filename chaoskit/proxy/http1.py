@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-MOST_HEAD = 64 * 1024
-"""Bytes of a head, or of the trailers behind a chunked body."""
+MOST_HEAD = 64 * 1024 - 1
+"""Bytes of a head, or of the trailers behind a chunked body; what any stage may hold."""
 MOST_FIELDS = 1000
 MOST_LINE = 16 * 1024
 """Bytes of the line before a chunk, with its extensions."""
@@ -95,6 +95,16 @@ class Response(Head):
     status: int
 
 
+def begins_request(data: bytes) -> bool:
+    """Whether it begins with the whole first line of a request."""
+    return _REQUEST_LINE.match(data) is not None
+
+
+def is_token(text: str) -> bool:
+    """A method, or the name of a field (RFC 9110, 5.6.2)."""
+    return text.isascii() and _NAME.fullmatch(text.encode()) is not None
+
+
 H = TypeVar("H", bound=Head)
 
 
@@ -127,10 +137,12 @@ class Scanner(ABC, Generic[H]):
         self._count = 0
         self._left = 0
 
-    @property
-    def kept(self) -> bytes:
-        """What was scanned of a head that is not complete."""
-        return bytes(self._kept) if self.in_head else b""
+    def take_kept(self) -> bytes:
+        """What was scanned of a head that is not complete; now it is the caller's."""
+        kept = bytes(self._kept) if self.in_head else b""
+        if kept:
+            self._begin(_Part.HEAD)
+        return kept
 
     @property
     def in_head(self) -> bool:
@@ -148,7 +160,7 @@ class Scanner(ABC, Generic[H]):
 
     def scan(self, data: bytes, at: int = 0) -> tuple[int, H | None]:
         """Go on from `at` to what is worth knowing first: behind a head (it is returned), behind
-        a message (`idle`), where it is lost (what was `kept` goes on unread too), behind many
+        a message (`idle`), where it is lost (what it kept of a head is unread too), behind many
         small chunks of a body, or behind the data."""
         size = len(data)
         pieces = 0

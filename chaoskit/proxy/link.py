@@ -191,8 +191,9 @@ class Link(ABC):
             if has:
                 self._unfit(connection, toxic)
         elif not has:
-            before = self._toxics[: self._toxics.index(toxic)]
-            at = sum(stage.toxic in before for stage in stream.stages)
+            # Stages that have outlived their toxic, or read for one, come before those of ours.
+            behind = self._toxics[self._toxics.index(toxic) :]
+            at = sum(stage.toxic not in behind for stage in stream.stages)
             stream.add(toxic.stage(stream), at)
 
     def _unfit(self, connection: Connection | Session, toxic: Toxic) -> None:
