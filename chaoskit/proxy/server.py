@@ -9,8 +9,8 @@ from chaoskit.proxy.addresses import Names, parse_upstream
 from chaoskit.proxy.errors import ProxyError
 from chaoskit.proxy.link import Link
 from chaoskit.proxy.loop import Loop
+from chaoskit.proxy.pipes import Pipes
 from chaoskit.proxy.stage import Memory
-from chaoskit.proxy.stream import Pipes
 
 MOST_LINKS = 1000
 MEMORY = 1024 * 1024 * 1024

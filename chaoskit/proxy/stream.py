@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from chaoskit.proxy.loop import HANGUP, Loop
+from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
 from chaoskit.proxy.stage import Chunk, Memory, Next, Stage
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ TURN = 4 * 1024 * 1024
 """Bytes that one direction may move before others have their turn."""
 UNSENT = 1024 * 1024
 """Bytes that may wait for a receiver who does not take them."""
-PIPE = 1024 * 1024
-"""Bytes that a pipe for splice holds."""
 
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if hasattr(os, "SPLICE_F_MOVE") else 0
 
@@ -43,63 +42,6 @@ class Meter:
     def __init__(self) -> None:
         self.received = 0
         self.sent = 0
-
-
-class Pipe:
-    """A pipe with `size` bytes of a connection in it."""
-
-    __slots__ = ("reading", "size", "writing")
-
-    def __init__(self) -> None:
-        self.reading, self.writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.size = 0
-
-    def close(self) -> None:
-        os.close(self.reading)
-        os.close(self.writing)
-
-
-class Pipes:
-    """Pipes are lent for the time of a splice; a few empty ones are kept."""
-
-    KEPT = 16
-    MOST = 512
-
-    def __init__(self) -> None:
-        self._idle: list[Pipe] = []
-        self._lent = 0
-
-    def lend(self) -> Pipe | None:
-        """An empty pipe; None when there are too many: then bytes are copied instead."""
-        if self._idle:
-            self._lent += 1
-            return self._idle.pop()
-        if self._lent >= self.MOST:
-            return None
-        try:
-            pipe = Pipe()
-        except OSError:
-            return None
-        try:
-            import fcntl
-
-            fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, PIPE)
-        except OSError:
-            pass  # More than an ordinary user may have in all: the usual 64 KiB do as well.
-        self._lent += 1
-        return pipe
-
-    def back(self, pipe: Pipe) -> None:
-        self._lent -= 1
-        if pipe.size or len(self._idle) >= self.KEPT:
-            pipe.close()
-        else:
-            self._idle.append(pipe)
-
-    def close(self) -> None:
-        for pipe in self._idle:
-            pipe.close()
-        self._idle.clear()
 
 
 class Stream:
@@ -270,7 +212,7 @@ class Stream:
         try:
             while moved < TURN:
                 try:
-                    size = os.splice(source, pipe.writing, PIPE, flags=_SPLICE)
+                    size = os.splice(source, pipe.writing, SIZE, flags=_SPLICE)
                 except BlockingIOError:
                     self.ready = False
                     return

@@ -79,7 +79,10 @@ class Toxic:
         each connection, and the same however often the toxicity is written."""
         if self.toxicity >= 1:
             return True
-        return self.toxicity > 0 and self.random(number).random() < self.toxicity
+        # By the seed and the number alone: two toxics of one seed, one for each direction, choose
+        # the same connections.
+        drawn = random.Random(f"{self.draws}/{number}").random()
+        return drawn < self.toxicity
 
     def random(self, number: int) -> random.Random:
         """The source of chance for one connection; the same seed gives the same draws."""
