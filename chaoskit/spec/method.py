@@ -17,7 +17,8 @@ from chaoskit.model.experiment import (
     WaitAction,
 )
 from chaoskit.model.units import Duration
-from chaoskit.registry import lacking
+from chaoskit.registry import lacking, names
+from chaoskit.registry import selector as registered
 from chaoskit.spec.decode import BAD, Decoder
 from chaoskit.spec.known import look_up
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe
@@ -105,8 +106,9 @@ class Method:
             decoder.bad(node, "the key 'target' is missing")
         known = kind is not BAD and selector is not BAD
         if known and (missing := lacking(kind, type(selector))):
-            told = f"{name} is not possible on a {selector.kind}: it lacks {', '.join(missing)}"
-            return decoder.bad(entry.node, told)
+            fits = [one for one in names("targets") if not lacking(kind, registered(one))]
+            why = f"only on: {', '.join(fits)}" if fits else f"it lacks {', '.join(missing)}"
+            return decoder.bad(entry.node, f"{name} is not possible on a {selector.kind}; {why}")
         hold: Any = DEFAULT_HOLD
         if "for" in node.entries:
             hold = decoder.value(Duration, node.entries["for"].node)
