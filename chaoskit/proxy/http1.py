@@ -28,8 +28,9 @@ _NAME = re.compile(_TCHAR + rb"+")
 _REQUEST_LINE = re.compile(
     rb"(" + _TCHAR + rb"{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([0-9])\r?\n"
 )
+_VERSION_BEGINS = rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?"
 _REQUEST_BEGINS = re.compile(
-    _TCHAR + rb"{1,64}(?: (?:[\x21-\x7e\x80-\xff]+(?: [HTP/1.0-9]{0,8}\r?)?)?)?|\r"
+    _TCHAR + rb"{1,64}(?: (?:[\x21-\x7e\x80-\xff]+(?: " + _VERSION_BEGINS + rb")?)?)?|\r"
 )
 _LOOKED_AT = 100
 """Bytes of an incomplete first line that must look like one; behind them no byte may be binary."""
@@ -55,7 +56,8 @@ class Head:
 
     def words(self, name: str) -> list[str]:
         """The elements of a list, in lower case."""
-        return [word.strip().lower() for value in self.values(name) for word in value.split(",")]
+        words = [word for value in self.values(name) for word in value.split(",")]
+        return [word.strip(" \t").lower() for word in words]
 
     @property
     def persists(self) -> bool:
