@@ -22,6 +22,9 @@ DATA = "/tmp/chaoskit-shop"
 PORT = 8470
 """The first of four ports in a row: web, two carts, ledger."""
 
+DIRECT = {"web": 0, "cart-1": 1, "cart-2": 2, "ledger": 3}
+"""Who is asked over the network, and on which of the four ports."""
+
 LOCK = ".shop"
 """Marks a folder as a shop's; locked while that is open."""
 
@@ -68,8 +71,7 @@ class Part:
         self.shop: str = words.shop
         self.name: str = words.name
         self.data = Path(words.data)
-        port: int = words.port
-        self.web_port, self.cart_ports, self.ledger_port = port, (port + 1, port + 2), port + 3
+        self.port: int = words.port
         self.log = Log(self.data / "logs" / f"{self.name}.log")
         self._pid_file = self.data / "pids" / f"{self.name}.pid"
         write(self._pid_file, f"{os.getpid()}\n")
@@ -80,6 +82,19 @@ class Part:
         if words.seconds:
             threading.Timer(words.seconds, self._leave).start()
         self.log.line(f"started as {os.getpid()}")
+
+    def setting(self, name: str) -> str | None:
+        """What it was set to while the shop is open; None when it was not. See `web.py`."""
+        try:
+            return (self.data / "settings" / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Where to ask that process: directly, unless it was set to a proxy's address. It is read
+        each time, so that a link can be led another way while the shop is open."""
+        host, _, port = (self.setting(name) or f"{HOST}:{self.port + DIRECT[name]}").rpartition(":")
+        return host, int(port)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._leave()

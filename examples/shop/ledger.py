@@ -17,7 +17,7 @@ import socketserver
 import threading
 from pathlib import Path
 
-from common import HOST, Part, arguments
+from common import DIRECT, HOST, Part, arguments
 
 QUOTA = 32 * 1024 * 1024
 
@@ -138,7 +138,7 @@ def main() -> None:
     words = parser.parse_args()
     ledger = Part(words)
     Talk.book = Book(ledger, words.quota)
-    with LedgerServer((HOST, ledger.ledger_port), Talk) as server:
+    with LedgerServer((HOST, ledger.port + DIRECT["ledger"]), Talk) as server:
         server.serve_forever()
 
 

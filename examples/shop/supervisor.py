@@ -35,7 +35,7 @@ MOST_STARTS = 20
 """How often in a minute one process is started before it is given up."""
 GRACE = 1.0
 EVERY = 0.02
-FOLDERS = ("logs", "pids", "spool", "ledger")
+FOLDERS = ("logs", "pids", "spool", "ledger", "settings")
 
 
 class Child:

@@ -14,7 +14,7 @@ from collections import deque
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from common import HOST, Log, Part, arguments, write
+from common import Log, Part, arguments, write
 
 CUSTOMERS = 8
 """How many buy at once, at most: the rate falls when all of them have to wait."""
@@ -31,13 +31,13 @@ class Street:
         self._visits: deque[tuple[float, bool, float]] = deque()
         self._guard = threading.Lock()
         self._receipts = Log(part.data / "logs" / f"receipts-{part.name}.log", stamped=False)
-        self._port = part.web_port
+        self._part = part
         self._sent = 0
 
     def visit(self) -> None:
         """Buy one thing."""
         began = time.monotonic()
-        connection = HTTPConnection(HOST, self._port, timeout=PATIENCE)
+        connection = HTTPConnection(*self._part.address("web"), timeout=PATIENCE)
         sold = False
         try:
             connection.request("POST", "/buy?item=tea")

@@ -4,34 +4,51 @@ POST   /buy?item=tea  202 with the order's id; 503 with Retry-After when closed 
 GET    /health        200 with "status": ok, degraded (selling at the last known price) or closed
 GET    /metrics       numbers, as one JSON object
 PUT    /closed        close the shop for a while; DELETE /closed opens it again
+PUT    /settings/NAME?value=...  and DELETE: what NAME is until the shop closes, or is no more
+       web, cart-1, cart-2, ledger  host:port where that one is asked, such as a proxy in front
+       cart-deadline                seconds that a cart's whole answer may take
 """
 
 from __future__ import annotations
 
 import json
+import re
+import socket
 import threading
 import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from common import HOST, Part, part
+from common import DIRECT, HOST, Part, part, write
 from spool import Spool, order_id
 
 CART_TIMEOUT = 0.25
+"""Seconds of silence after which a cart is given up. An answer that trickles is never silent for so
+long: only `cart-deadline` bounds the whole of it, and it is not set when the shop opens."""
 AVOID = 1.0
 """Seconds in which a cart that failed is not asked again."""
 MOST_WAITING = 200
 """Orders in the queue beyond which customers are sent away."""
+_PORT = r"([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+SETTINGS = {
+    **dict.fromkeys(DIRECT, rf"[\w.-]+:{_PORT}"),
+    "cart-deadline": r"\d{1,4}(\.\d{1,3})?",
+}
+"""What may be set while the shop is open, and what it looks like."""
 
 
 class Carts:
     """Asks one cart, then the other; when neither answers, the last known price has to do."""
 
-    def __init__(self, ports: tuple[int, ...]) -> None:
-        self._ports = list(ports)
-        self._avoid = dict.fromkeys(ports, 0.0)
+    def __init__(self, web: Part) -> None:
+        self._part = web
+        self._carts = ["cart-1", "cart-2"]
+        self._avoid = dict.fromkeys(self._carts, 0.0)
         self._last: dict[str, float] = {}
         self._guard = threading.Lock()
         self.failures = 0
@@ -40,16 +57,16 @@ class Carts:
     def price(self, item: str) -> tuple[float | None, bool]:
         """The price, None when it was never known; and whether a cart said so just now."""
         with self._guard:
-            self._ports.append(self._ports.pop(0))
+            self._carts.append(self._carts.pop(0))
             now = time.monotonic()
-            ports = [port for port in self._ports if self._avoid[port] <= now]
-        for port in ports:
+            carts = [cart for cart in self._carts if self._avoid[cart] <= now]
+        for cart in carts:
             try:
-                price = self._ask(port, item)
+                price = self._ask(cart, item)
             except (OSError, HTTPException, ValueError):
                 with self._guard:
                     self.failures += 1
-                    self._avoid[port] = time.monotonic() + AVOID
+                    self._avoid[cart] = time.monotonic() + AVOID
                 continue
             self._last[item] = price
             return price, True
@@ -61,16 +78,40 @@ class Carts:
         """Whether a price had to be remembered within the last second."""
         return bool(self.fell_back) and time.monotonic() - self.fell_back < 1.0
 
-    def _ask(self, port: int, item: str) -> float:
-        connection = HTTPConnection(HOST, port, timeout=CART_TIMEOUT)
+    def _ask(self, cart: str, item: str) -> float:
+        connection = HTTPConnection(*self._part.address(cart), timeout=CART_TIMEOUT)
         try:
-            connection.request("GET", f"/price?item={quote(item)}")
-            answer = connection.getresponse()
+            connection.connect()
+            with self._within_deadline(connection.sock):
+                connection.request("GET", f"/price?item={quote(item)}")
+                answer = connection.getresponse()
+                body = answer.read()
             if answer.status != 200:
                 raise ValueError(f"the cart answered {answer.status}")
-            return float(json.loads(answer.read())["price"])
+            if answer.headers["Checksum"] != f"{zlib.crc32(body):08x}":
+                raise ValueError("the answer is not what the cart sent")
+            return float(json.loads(body)["price"])
         finally:
             connection.close()
+
+    @contextmanager
+    def _within_deadline(self, connection: socket.socket) -> Iterator[None]:
+        """Hang up when the deadline, if there is one, has passed: then the answer is incomplete."""
+        deadline = self._part.setting("cart-deadline")
+        if deadline is None:
+            yield
+            return
+        timer = threading.Timer(float(deadline), _hang_up, [connection])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Shop:
@@ -79,7 +120,7 @@ class Shop:
     def __init__(self, web: Part) -> None:
         self.part = web
         self.spool = Spool(web.data)
-        self.carts = Carts(web.cart_ports)
+        self.carts = Carts(web)
         self.closed_sign = web.data / "closed"
         self.counts = {"sold": 0, "degraded": 0, "refused": 0}
         self._guard = threading.Lock()
@@ -108,6 +149,20 @@ class Shop:
             return self._refuse(f"the order cannot be kept: {error.strerror}")
         self.count("sold" if fresh else "degraded")
         return 202, {"order": order, "price": price, "degraded": not fresh}
+
+    def set(self, name: str, value: str | None) -> tuple[int, dict[str, Any]]:
+        """Set something, or (None) have it again as it was when the shop opened."""
+        if name not in SETTINGS:
+            return 404, {"error": f"there is no setting {name}", "there are": list(SETTINGS)}
+        path = self.part.data / "settings" / name
+        if value is None:
+            path.unlink(missing_ok=True)
+        elif re.fullmatch(SETTINGS[name], value):
+            write(path, value)
+        else:
+            return 400, {"error": f"{name} cannot be {value!r}"}
+        self.part.log.line(f"{name} is set to {value}" if value else f"{name} is as it was")
+        return 200, {name: value}
 
     def metrics(self) -> dict[str, Any]:
         return {
@@ -146,15 +201,22 @@ class Front(BaseHTTPRequestHandler):
         self._answer(*self.shop.buy(parse_qs(url.query).get("item", ["tea"])[0]))
 
     def do_PUT(self) -> None:
-        self._sign(closed=True)
+        self._change(on=True)
 
     def do_DELETE(self) -> None:
-        self._sign(closed=False)
+        self._change(on=False)
+
+    def _change(self, on: bool) -> None:
+        url = urlsplit(self.path)
+        if url.path == "/closed":
+            self._sign(closed=on)
+        elif (name := url.path.removeprefix("/settings/")) != url.path:
+            value = parse_qs(url.query).get("value", [""])[0]
+            self._answer(*self.shop.set(name, value if on else None))
+        else:
+            self._answer(404, {"error": "no such page"})
 
     def _sign(self, closed: bool) -> None:
-        if urlsplit(self.path).path != "/closed":
-            self._answer(404, {"error": "no such page"})
-            return
         if closed:
             self.shop.closed_sign.touch()
         else:
@@ -187,7 +249,7 @@ class WebServer(ThreadingHTTPServer):
 def main() -> None:
     web = part("web", __doc__)
     Front.shop = Shop(web)
-    with WebServer((HOST, web.web_port), Front) as server:
+    with WebServer((HOST, web.port + DIRECT["web"]), Front) as server:
         server.serve_forever()
 
 

@@ -12,7 +12,7 @@ import socket
 import time
 from pathlib import Path
 
-from common import HOST, Part, part
+from common import Part, part
 from spool import Spool
 
 PATIENCE = 0.5
@@ -28,15 +28,19 @@ class NotWritten(Exception):
 class Ledger:
     """The connection to the ledger, made when it is needed."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, worker: Part) -> None:
+        self._part = worker
+        self._address = ("", 0)
         self._connection: socket.socket | None = None
 
     def append(self, order: str, content: str) -> None:
         """Have it written. Raises NotWritten; the connection is made anew after trouble."""
         try:
+            if self._address != (address := self._part.address("ledger")):
+                self._close()
+                self._address = address
             if self._connection is None:
-                self._connection = socket.create_connection((HOST, self._port), PATIENCE)
+                self._connection = socket.create_connection(address, PATIENCE)
             self._connection.sendall(f"APPEND {order} {content}\n".encode())
             answer = self._line(self._connection)
         except OSError as error:
@@ -66,7 +70,7 @@ class Worker:
     def __init__(self, worker: Part) -> None:
         self._part = worker
         self._spool = Spool(worker.data)
-        self._ledger = Ledger(worker.ledger_port)
+        self._ledger = Ledger(worker)
         self._in_trouble = False
 
     def run(self) -> None:

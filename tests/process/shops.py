@@ -32,16 +32,22 @@ class Shop:
         self.choose_ports()
 
     def choose_ports(self) -> None:
-        self.port = _four_free_ports()
+        self.port = _free_ports(4)
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = f"127.0.0.1:{self.port + 3}"
+        link = _free_ports(2)
+        self.links = [f"127.0.0.1:{link}", f"127.0.0.1:{link + 1}"]
 
     @property
     def variables(self) -> dict[str, str]:
         return {
             "SHOP": self.name,
             "SHOP_URL": self.url,
+            "SHOP_CART": f"127.0.0.1:{self.port + 1}",
+            "SHOP_CART_2": f"127.0.0.1:{self.port + 2}",
             "SHOP_LEDGER": self.ledger,
+            "SHOP_LINK": self.links[0],
+            "SHOP_LINK_2": self.links[1],
             "SHOP_PORT": str(self.port),
             "SHOP_DATA": str(self.data),
             "SHOP_HOME": str(HOME),
@@ -156,13 +162,13 @@ def _after(words: list[str], option: str) -> str:
     return words[words.index(option) + 1] if option in words else ""
 
 
-def _four_free_ports() -> int:
-    """The first of four ports in a row that nobody uses, below those that the system hands out."""
+def _free_ports(many: int) -> int:
+    """The first of so many ports in a row that nobody uses, below those that the system hands out."""
     while True:
         first = random.SystemRandom().randrange(10000, 32000, 4)
         with contextlib.ExitStack() as stack:
             try:
-                for port in range(first, first + 4):
+                for port in range(first, first + many):
                     taken = stack.enter_context(socket.socket())
                     taken.bind(("127.0.0.1", port))
             except OSError:

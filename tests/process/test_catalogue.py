@@ -20,12 +20,19 @@ from chaoskit.clock import until
 from chaoskit.model.experiment import Experiment, FaultStep, HttpAction, Parallel, RunAction, Step
 from chaoskit.model.verdict import Verdict
 from chaoskit.targets.burdens import leftover_helpers
+from chaoskit.targets.own_proxy import leftover_proxies
 
 CATALOGUE = Path(__file__).parents[2] / "experiments"
-FILES = sorted(CATALOGUE.glob("*.yaml"))
+FILES = [
+    file
+    for folder in (".", "network", "databases")
+    for file in sorted(CATALOGUE.glob(f"{folder}/*.yaml"))
+]
+SHOP_FILES = [file for file in FILES if file.parent.name != "databases"]
 CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+every_file_on_the_shop = pytest.mark.parametrize("file", SHOP_FILES, ids=lambda file: file.stem)
 
 
 def said(file: Path, word: str) -> str:
@@ -33,6 +40,11 @@ def said(file: Path, word: str) -> str:
     found = re.findall(rf"^# {word}: (.+)$", file.read_text(), re.MULTILINE)
     assert len(found) == 1, f"{file.name} must say `# {word}: ...` once"
     return str(found[0])
+
+
+def name(file: Path) -> str:
+    """As the catalogue's README calls it."""
+    return str(file.relative_to(CATALOGUE))
 
 
 def load(file: Path) -> Experiment:
@@ -46,7 +58,7 @@ def steps(experiment: Experiment) -> Iterator[Step]:
             yield from step.steps
 
 
-@every_file
+@every_file_on_the_shop
 def test_comes_to_the_verdict_it_states_and_leaves_nothing(
     file: Path, shop: Shop, tmp_path: Path
 ) -> None:
@@ -83,7 +95,11 @@ def _everything_was_proven(result: dict[str, Any], expected: Verdict) -> None:
 def _only_this_shop_was_hurt(result: dict[str, Any], shop: Shop) -> None:
     labels = [label for step in result["steps"] for label in step["targets"]]
     assert labels
-    pids = {int(re.findall(r"process (\d+)", label)[0]) for label in labels}
+    links = [label for label in labels if label.startswith("link ")]
+    ports = range(shop.port, shop.port + 4)
+    leads = {f"link {link} -> 127.0.0.1:{port}" for link in shop.links for port in ports}
+    assert set(links) <= leads
+    pids = {int(re.findall(r"process (\d+)", one)[0]) for one in labels if one not in links}
     log = "".join(path.read_text() for path in shop.data.glob("logs/*.log"))
     started = {int(pid) for pid in re.findall(r"started as (\d+)", log)}
     assert pids <= started
@@ -91,9 +107,10 @@ def _only_this_shop_was_hurt(result: dict[str, Any], shop: Shop) -> None:
 
 def _nothing_is_left(result: dict[str, Any], shop: Shop) -> None:
     run = result["run"]
-    assert [mark for mark, _ in leftover_helpers() if run in mark] == []
+    assert [mark for mark, _ in leftover_helpers() + leftover_proxies() if run in mark] == []
     assert list(shop.data.rglob(".chaoskit-*")) == []
     assert not (shop.data / "closed").exists()
+    assert list((shop.data / "settings").iterdir()) == []
     for pid in shop.pids():
         status = Path(f"/proc/{pid}/status").read_text()
         assert "\nState:\tT" not in status
@@ -109,11 +126,11 @@ def test_the_readme_has_a_true_line_on_each() -> None:
         (CATALOGUE / "README.md").read_text(),
         re.MULTILINE,
     )
-    assert all(name == link for name, link, _, _ in rows)
-    assert {name: (teaches, expected) for name, _, teaches, expected in rows} == {
-        file.name: (said(file, "Teaches"), said(file, "Expect")) for file in FILES
+    assert all(called == link for called, link, _, _ in rows)
+    assert {called: (teaches, expected) for called, _, teaches, expected in rows} == {
+        name(file): (said(file, "Teaches"), said(file, "Expect")) for file in FILES
     }
-    assert [name for name, *_ in rows] == [file.name for file in FILES]
+    assert [called for called, *_ in rows] == [name(file) for file in FILES]
 
 
 def test_there_are_enough_and_they_differ() -> None:
@@ -155,24 +172,31 @@ def test_is_bounded_and_safe_on_a_laptop(file: Path) -> None:
     assert limits.max_duration <= 120
     # Beside another shop it hurts and counts its own processes only.
     named = re.findall(r"cmdline: (.+)", file.read_text())
-    assert named
     assert all(" --shop ${SHOP} " in line for line in named)
+    # A link is of the run's own proxy, and where it listens can be chosen.
+    links = re.findall(r"proxy: \{(.+?)\}\}", file.read_text())
+    assert all(re.match(r'listen: "\$\{\w+_LINK(_2)?\}", upstream: ', line) for line in links)
+    assert named or links
     for step in experiment.fault_steps():
         # Only what is meant to be cut short by a gate may hold for long.
-        assert step.hold <= (20 if said(file, "Expect") == "aborted" else 4)
+        assert step.hold <= (20 if said(file, "Expect") == "aborted" else 5)
         size = getattr(step.fault, "size", 0)
         assert isinstance(size, int | float) and size <= 64 * 1024 * 1024
         assert getattr(step.fault, "load", 0) in (0, 0.5, 1)
 
 
-@every_file
+@every_file_on_the_shop
 def test_its_defaults_fit_the_shop_as_it_opens(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HOME))
     common = import_module("common")
     fits = {
         "SHOP": common.SHOP,
         "SHOP_URL": f"http://{common.HOST}:{common.PORT}",
-        "SHOP_LEDGER": f"{common.HOST}:{common.PORT + 3}",
+        "SHOP_CART": f"{common.HOST}:{common.PORT + common.DIRECT['cart-1']}",
+        "SHOP_CART_2": f"{common.HOST}:{common.PORT + common.DIRECT['cart-2']}",
+        "SHOP_LEDGER": f"{common.HOST}:{common.PORT + common.DIRECT['ledger']}",
+        "SHOP_LINK": "127.0.0.1:28470",
+        "SHOP_LINK_2": "127.0.0.1:28471",
         "SHOP_PORT": str(common.PORT),
         "SHOP_DATA": common.DATA,
         "SHOP_HOME": str(HOME.relative_to(CATALOGUE.parent)),
