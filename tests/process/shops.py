@@ -32,10 +32,10 @@ class Shop:
         self.choose_ports()
 
     def choose_ports(self) -> None:
-        self.port = _free_ports(4)
+        self.port = free_ports(4)
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = f"127.0.0.1:{self.port + 3}"
-        link = _free_ports(2)
+        link = free_ports(2)
         self.links = [f"127.0.0.1:{link}", f"127.0.0.1:{link + 1}"]
 
     @property
@@ -162,8 +162,8 @@ def _after(words: list[str], option: str) -> str:
     return words[words.index(option) + 1] if option in words else ""
 
 
-def _free_ports(many: int) -> int:
-    """The first of so many ports in a row that nobody uses, below those that the system hands out."""
+def free_ports(many: int) -> int:
+    """The first of so many ports in a row that nobody uses, nor is handed out by the system."""
     while True:
         first = random.SystemRandom().randrange(10000, 32000, 4)
         with contextlib.ExitStack() as stack:

@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+from shops import free_ports
 
 TOP = Path(__file__).parent.parent.parent
 README = (TOP / "README.md").read_text()
@@ -25,6 +27,18 @@ def blocks(kind: str) -> list[str]:
     return [text for found, text in BLOCK.findall(README) if found == kind]
 
 
+def its_own(text: str) -> str:
+    """The sleeper's name and the ports made the test's own, so that none meets another's."""
+    text = text.replace("sleep 4242", f"sleep 4242.{os.getpid()}")
+    text = text.replace("chaoskit proxy &", "chaoskit proxy --listen 127.0.0.1:8474 &")
+    return re.sub(r"\b(8000|8474|28\d{3})\b", lambda m: _port(m[0]), text)
+
+
+@cache
+def _port(shown: str) -> str:
+    return str(free_ports(1))
+
+
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {kind for kind, _ in BLOCK.findall(README)} == {"sh", "yaml", "python"}
 
@@ -39,12 +53,10 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     python = "\n".join(f"{sys.executable} script{n}.py" for n in range(len(blocks("python"))))
     # `recover` has nothing to do here and says so.
     script = HEAD + first + "\n".join(rest) + "\n" + python
-    # The sleeper's name is made its own, so that tests beside this one do not meet.
-    own = f"4242.{os.getpid()}"
     for path in tmp_path.iterdir():
-        path.write_text(path.read_text().replace("sleep 4242", f"sleep {own}"))
+        path.write_text(its_own(path.read_text()))
     done = subprocess.run(
-        ["bash", "-c", script.replace("sleep 4242", f"sleep {own}")],
+        ["bash", "-c", its_own(script)],
         cwd=tmp_path,
         env=os.environ
         | {
@@ -56,7 +68,9 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("HELD") >= 3
+    assert done.stdout.count("HELD") >= 4
+    (took,) = re.findall(r"^([\d.]+) s$", done.stdout, re.M)
+    assert float(took) > 0.3  # The toxic was in.
     assert (tmp_path / "result.json").stat().st_size > 100
     assert (tmp_path / "experiment.schema.json").stat().st_size > 1000
 
