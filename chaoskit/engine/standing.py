@@ -48,7 +48,8 @@ class Standing:
                 raise
             except (ChaoskitError, OSError) as error:
                 raise Refused(f"{target.label}: {error}") from error
-            steps.session.say("note", f"{target.label} is up", step=NUMBER)
+            for told in (f"{target.label} is up", *fault.remarks(target)):
+                steps.session.say("note", told, step=NUMBER)
         steps.session.guard.over(NUMBER)
 
     def take_down(self) -> None:

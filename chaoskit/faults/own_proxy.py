@@ -32,6 +32,8 @@ class Startable(Protocol):
 
     def answers(self) -> bool: ...
 
+    def upstream_silent(self) -> str | None: ...
+
 
 @dataclass(frozen=True)
 class OwnProxy(Fault[Startable]):
@@ -46,6 +48,10 @@ class OwnProxy(Fault[Startable]):
 
     def way_back(self) -> str:
         return "the proxy's process is ended"
+
+    def remarks(self, target: Startable) -> tuple[str, ...]:
+        """Told when it is up: whoever asks there will meet a reset, and wonder."""
+        return tuple(filter(None, [target.upstream_silent()]))
 
     def changes(self, target: Startable) -> Iterator[Change]:
         yield Change(f"helper:{target.mark}", None, target.mark)

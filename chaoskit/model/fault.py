@@ -47,7 +47,7 @@ class Ends(Enum):
 
     BY_ITSELF = "by itself"
     BY_RECOVER = "by `chaoskit recover` only"
-    BY_TARGET = "by itself or by `chaoskit recover` only, as the target can: the plan says which"
+    BY_TARGET = "as the target can: by itself, or by `chaoskit recover` only"
     ONE_WAY = "not at all: it is one way"
 
 

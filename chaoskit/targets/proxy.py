@@ -22,7 +22,7 @@ from chaoskit.model.url import problem_with
 from chaoskit.targets import toxics
 from chaoskit.targets.link_probe import delayed
 from chaoskit.targets.own_proxy import Link, OwnProxyTarget
-from chaoskit.targets.proxy_client import TIMEOUT, Client, is_loopback, normal_url
+from chaoskit.targets.proxy_client import TIMEOUT, Client, NoServer, is_loopback, normal_url
 
 DEFAULT_URL = "http://127.0.0.1:8474"
 GRACE = 30.0
@@ -246,6 +246,8 @@ class ProxySelector(Selector):
                 yield "", f"the key {name!r} is missing: a proxy for the run needs both"
             elif not (found := _ADDRESS.fullmatch(given)) or not 0 < int(found[2]) < 65536:
                 yield name, f"expected host:port, found {given!r}"
+        if self.listen is not None and self.listen == self.upstream:
+            yield "upstream", "a link that leads to where it listens would go round and round"
 
     @property
     def own(self) -> Link | None:
@@ -268,6 +270,9 @@ class ProxySelector(Selector):
         try:
             ours = "chaoskit" in client.server()
             links = client.links()
+        except NoServer as error:
+            listen = urlsplit(url).netloc
+            raise Refused(f"{error}; start one by `chaoskit proxy --listen {listen}`") from error
         except ChaoskitError as error:
             if now() - began >= TIMEOUT:
                 _silent[url] = now()
