@@ -179,6 +179,7 @@ class Session:
         longest = max((item.within for item in self.experiment.verify), default=0.0)
         self.guard.expect("verify", longest + self.slowest_reading + UNDO_SECONDS)
         samples, cut = self.watch.verify(self.experiment.verify, self.abort.hurry)
+        self.guard.over("verify")
         for sample in samples:
             if sample.sight is Sight.OK or cut:
                 continue
