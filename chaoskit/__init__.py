@@ -74,10 +74,10 @@ def run(
     from pathlib import Path
 
     from chaoskit import engine, report
-    from chaoskit.journal import State
+    from chaoskit.journal import RunFolder, State
     from chaoskit.model.result import silent
 
     opened = State.open(Path(state) if state else None)
     result = engine.run(experiment, opened, seed=seed, reason=reason, observer=observer or silent)
-    report.write(opened.find(result.run), result)
+    report.write(RunFolder.at(Path(result.folder)), result)
     return result

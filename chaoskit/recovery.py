@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoskit.clock import now
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import ChaoskitError, Gone, StateError
 from chaoskit.journal import Cell, Journal, RunFolder, State, cells
 from chaoskit.model.redact import Redactor
 from chaoskit.model.result import Result
@@ -79,6 +79,29 @@ def put_back(
         journal.close()
 
 
+def bring_back(home: Path, run: str, journal: int) -> RunFolder:
+    """The run's folder; written anew where its files were deleted, moved or replaced under it, for
+    nothing was undone by that. Somewhere else when nothing can be written at its place any more.
+
+    home: the state folder. journal: a descriptor of the journal that the run wrote, or -1.
+    """
+    folder = RunFolder(State(home), run)
+    path = folder.path / "journal.jsonl"
+    with contextlib.suppress(OSError):
+        same = journal < 0 or os.path.samestat(path.stat(), os.fstat(journal))
+        if same and os.access(path, os.W_OK):
+            return folder
+    if journal < 0:
+        return folder
+    data = os.pread(journal, os.fstat(journal).st_size, 0)
+    try:
+        return folder.state.rewrite(run, data)
+    except StateError:
+        import tempfile
+
+        return State(Path(tempfile.mkdtemp(prefix="chaoskit-"))).rewrite(run, data)
+
+
 def _whom(by: str) -> str:
     return "the guardian" if by == "guardian" else "`chaoskit recover`"
 
@@ -133,6 +156,11 @@ def recover(
     from chaoskit.safety.halt import who
 
     if not os.access(folder.path, os.R_OK | os.W_OK | os.X_OK):
+        if os.getuid() == folder.path.stat().st_uid:
+            raise ChaoskitError(
+                f"nothing can be written in {folder.path}, so what is undone could not be noted: "
+                f"make it writable, then recover"
+            )
         raise ChaoskitError(_not_yours(folder))
     lock = folder.lock()
     if not lock.take(1.0):

@@ -73,7 +73,7 @@ def one(experiment: Experiment, state: State, args: Namespace) -> tuple[Result, 
             reason=args.reason,
             observer=view,
         )
-        trouble = _report(state, result)
+        trouble = _report(result)
     except Refused as error:
         result, trouble = _unrecorded(experiment, str(error)), ""
     except BaseException:
@@ -97,10 +97,11 @@ def _finish(view: View, result: Result, trouble: str, args: Namespace) -> None:
         os._exit(result.exit_code)
 
 
-def _report(state: State, result: Result) -> str:
+def _report(result: Result) -> str:
     from chaoskit import report
+    from chaoskit.journal import RunFolder
 
-    return report.write(state.find(result.run), result)
+    return report.write(RunFolder.at(Path(result.folder)), result)
 
 
 def _view(experiment: Experiment, args: Namespace) -> View:

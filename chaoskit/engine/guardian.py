@@ -166,29 +166,33 @@ def main() -> None:
         return
     from pathlib import Path
 
-    from chaoskit.journal import State
-    from chaoskit.recovery import put_back
+    from chaoskit.recovery import bring_back, put_back
 
     runner = int(str(state.header["runner"]))
     still = False
     if why != "the runner died":
         kill(runner)
         still = frozen(runner)
-    bring_back(state.header, state.journal)
-    folder = State.open(Path(str(state.header["state"]))).find(
-        Path(str(state.header["folder"])).name
-    )
+    header = state.header
+    home, run = Path(str(header["state"])), Path(str(header["folder"])).name
+    folder = bring_back(home, run, state.journal)
     lock = folder.lock()
     # The runner's end, and that of children it had only just begun, gives the lock free. One that
     # is frozen by its control group keeps it; but it has been killed, and will never run again.
     if not lock.take(FROZEN if still else 30.0) and not still:
         print(f"the run's lock is still held after 30 s; {why}", file=sys.stderr)
         return
-    if folder.clean():
+    records = folder.records()
+    # A marker that is gone while the journal has no end was taken away by somebody else.
+    if folder.clean() and any(record["kind"] == "end" for record in records):
         return
-    environment = state.header["environment"]
+    environment = header["environment"]
     assert isinstance(environment, dict)
-    put_back(folder, folder.records(), by="guardian", reason=why, environment=environment)
+    stuck = put_back(folder, records, by="guardian", reason=why, environment=environment)
+    if folder.state.path != home and not stuck:
+        import shutil
+
+        shutil.rmtree(folder.state.path)  # The emergency's own.
 
 
 def open_journal(folder: str) -> int:
@@ -197,22 +201,6 @@ def open_journal(folder: str) -> int:
         return os.open(folder + "/journal.jsonl", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1
-
-
-def bring_back(header: dict[str, object], journal: int) -> None:
-    """Write a run's folder anew whose files were deleted under it: nothing was undone by that."""
-    from pathlib import Path
-
-    from chaoskit.journal import State
-
-    folder = Path(str(header["folder"]))
-    if journal < 0 or os.fstat(journal).st_nlink:
-        return
-    state = State(Path(str(header["state"])))
-    state.prepare()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / "journal.jsonl").write_bytes(os.pread(journal, os.fstat(journal).st_size, 0))
-    (state.path / "open" / folder.name).touch()
 
 
 def kill(runner: int) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from chaoskit import planning
@@ -27,7 +28,7 @@ from chaoskit.model.result import Event, Observer, Result
 from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
 from chaoskit.procfs import boot_id
-from chaoskit.recovery import COMMAND_VARIABLE
+from chaoskit.recovery import COMMAND_VARIABLE, bring_back
 from chaoskit.safety import halt
 from chaoskit.version import __version__
 
@@ -59,6 +60,7 @@ class Session:
         self._telling = threading.Lock()
         self._ran = False
         self._ears: Ears | None = None
+        self._ruling: tuple[Verdict, str] | None = None
 
     def run(self) -> Result:
         """The whole run. Raises Refused when it cannot even be recorded."""
@@ -78,9 +80,13 @@ class Session:
             os.close(self._lifeline_end)
             os.close(self._lifeline)
             self.journal.sync()
+            if self.journal.lost():
+                with contextlib.suppress(OSError, StateError):
+                    self.folder = bring_back(self.state.path, self.folder.id, self.journal.file)
             self.journal.close()
             if clean:
-                self.folder.settled()
+                with contextlib.suppress(OSError):
+                    self.folder.settled()
             lock.drop()
             # The ears go on beating up to here: a slow disk is no hung runner.
             if clean or self.findings.known_stuck:
@@ -90,8 +96,24 @@ class Session:
             else:
                 self._stop_listening()
                 self.guard.abandon()
-        self.state.prune(spare=self.folder.id)
-        return self.folder.result()
+        with contextlib.suppress(StateError):
+            self.state.prune(spare=self.folder.id)
+        return self._result(clean)
+
+    def _result(self, clean: bool) -> Result:
+        """As the journal tells it; what was lost of that does not take the verdict with it."""
+        told = self.folder.result()
+        if told.verdict is not None or self._ruling is None:
+            return told
+        verdict, reason = self._ruling
+        return replace(
+            told,
+            title=self.experiment.title,
+            file=str(self.experiment.file),
+            state="done" if clean else "left",
+            verdict=verdict,
+            reason=self.redactor.text(reason),
+        )
 
     def _guarded(self) -> bool:
         """Everything between the journal's first record and its last; whether all is undone."""
@@ -197,7 +219,11 @@ class Session:
             failed = self.abort.by in ("guardian", "disk", "error")
             self.findings.add(Verdict.FAILED if failed else Verdict.ABORTED, self.abort.reason)
         verdict, reason = self.findings.ruling(self.watch.bad, self.watch.total)
-        lessons = learnt(verdict, self.folder.records(), self.abort)
+        self._ruling = verdict, reason
+        try:
+            lessons = learnt(verdict, self.folder.records(), self.abort)
+        except StateError:
+            lessons = []
         self.say(
             "verdict", "", verdict=verdict.value, reason=reason, learnt=lessons, by=self.abort.by
         )

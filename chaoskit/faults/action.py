@@ -1,12 +1,13 @@
 """Actions, journaled and undone as faults are: a marker in the run's folder is their cell.
 
 The marker is made before the action, so that an action which may have begun is always undone; and
-taken away only when its undo has succeeded, so an undo that was interrupted runs again. An undo
-of the user's must therefore bear to run twice.
+taken away only when its undo has succeeded, so an undo that was interrupted runs again, and so does
+one of which nothing is known as the folder was lost. An undo of the user's must bear to run twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ class Markable(Protocol):
     """What an action acts on."""
 
     binding: Binding
+    begun: bool | None
 
     @property
     def key(self) -> str: ...
@@ -50,15 +52,19 @@ class _Action(Fault[Markable]):
         yield Change(target.key, "not done", "done")
 
     def look(self, target: Markable, change: Change) -> Json:
-        return "done" if target.marker.exists() else "not done"
+        begun = target.marker.exists() if target.begun is None else target.begun
+        return "done" if begun else "not done"
 
     def make(self, target: Markable, change: Change) -> None:
         target.marker.touch()
+        target.begun = True
         self.act(target)
 
     def unmake(self, target: Markable, change: Change) -> None:
         self.take_back(target)
-        target.marker.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # A folder that was lost, a disk that is read-only now.
+            target.marker.unlink()
+        target.begun = False
 
     def took(self, target: Markable, changes: Sequence[Change]) -> bool:
         return True

@@ -59,15 +59,21 @@ class Journal:
         """CLOCK_MONOTONIC seconds from which `t` in the records counts."""
         self.trouble = ""
         """What went wrong with the disk; the engine stops the run when this is set."""
+        self._path = folder / "journal.jsonl"
         self._reserve = folder / "reserve"
         self._guard = threading.Lock()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(folder / "journal.jsonl", flags, mode)
+            self._file = os.open(self._path, flags, mode)
         except OSError as error:
             raise StateError(f"the journal in {folder} cannot be written: {_why(error)}") from error
-        size = os.fstat(self._file).st_size
-        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+        self._size = os.fstat(self._file).st_size
+        self._torn = self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
+
+    @property
+    def file(self) -> int:
+        """The descriptor, by which the records can be read wherever the file is now."""
+        return self._file
 
     def hold_reserve(self) -> None:
         """Set the reserve aside; raises StateError when the disk has no room even for that."""
@@ -88,9 +94,9 @@ class Journal:
             except OSError as error:
                 self.trouble = f"the journal cannot be synced: {_why(error)}"
                 raise StateError(self.trouble) from error
-            if os.fstat(self._file).st_nlink == 0:
-                self.trouble = f"the journal in {self.folder} was deleted while the run was on"
-                raise StateError(self.trouble)
+            if told := self._harmed():
+                self.trouble = told
+                raise StateError(told)
 
     def note(self, kind: str, **fields: Any) -> None:
         """Write one record as well as can be. Trouble is remembered in `trouble`, not raised."""
@@ -98,11 +104,26 @@ class Journal:
             self._write(kind, fields)
 
     def lost(self) -> str:
-        """What has become of the journal's file, when somebody has deleted it; else ""."""
+        """What has become of the journal's file, when somebody has taken it away; else ""."""
         with self._guard:
-            if self._file >= 0 and not self.trouble and os.fstat(self._file).st_nlink == 0:
-                self.trouble = f"the journal in {self.folder} was deleted while the run was on"
+            if self._file >= 0 and not self.trouble:
+                self.trouble = self._harmed()
             return self.trouble
+
+    def _harmed(self) -> str:
+        """Nobody could undo the run from a file that is not where it is looked for."""
+        ours, there = os.fstat(self._file), None
+        with contextlib.suppress(OSError):
+            there = os.stat(self._path)
+        if there is None:
+            what = "deleted" if ours.st_nlink == 0 else "moved away"
+        elif not os.path.samestat(ours, there):
+            what = "replaced"
+        elif ours.st_size < self._size:
+            what = "cut short"
+        else:
+            return ""
+        return f"the journal in {self.folder} was {what} while the run was on"
 
     def sync(self) -> None:
         with self._guard, contextlib.suppress(OSError):
@@ -146,6 +167,7 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, before)
             raise
+        self._size = max(self._size, before) + len(data)
         self._torn = False
 
     def _drop_reserve(self) -> None:

@@ -1,6 +1,7 @@
 """The state folder: one folder a run, a marker for each run that is not clean, and the halt.
 
     STATE/runs/ID/journal.jsonl, experiment.yaml, lock, report.json, report.md
+    STATE/runs/ID/lost   there when the folder was deleted under its run and written anew
     STATE/open/ID        there from before anything is injected until everything is undone
     STATE/halt           there while the Andon cord is pulled
     STATE/claims.lock    held while targets are chosen, so that no two runs choose the same
@@ -23,6 +24,7 @@ from chaoskit.clock import now
 from chaoskit.errors import StateError
 from chaoskit.journal.history import summarise
 from chaoskit.journal.record import read_records
+from chaoskit.model.binding import LOST
 from chaoskit.model.result import Result
 
 KEPT = 200
@@ -69,6 +71,12 @@ class RunFolder:
         self.id = run
         self.path = state.path / "runs" / run
         self.marker = state.path / "open" / run
+        self.lost = self.path / LOST
+
+    @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """The run that lies there."""
+        return cls(State(path.parent.parent), path.name)
 
     def records(self) -> list[dict[str, Any]]:
         journal = self.path / "journal.jsonl"
@@ -86,7 +94,7 @@ class RunFolder:
         path = self.path / "lock"
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
             raise StateError(f"{path} cannot be opened: {error.strerror}") from error
@@ -179,6 +187,24 @@ class State:
             raise StateError(
                 f"the state folder {self.path} cannot be written: {error.strerror}"
             ) from error
+
+    def rewrite(self, run: str, journal: bytes) -> RunFolder:
+        """A run's folder anew, from what was in its journal. Raises StateError."""
+        self.prepare()
+        folder = RunFolder(self, run)
+        new = folder.path / "journal.new"
+        try:
+            folder.path.mkdir(mode=self.folder_mode, exist_ok=True)
+            folder.lost.touch()
+            new.touch(self.file_mode)
+            new.write_bytes(journal)
+            new.replace(folder.path / "journal.jsonl")
+            folder.marker.touch(self.file_mode)
+        except OSError as error:
+            raise StateError(
+                f"the state folder {self.path} cannot be written: {error.strerror}"
+            ) from error
+        return folder
 
     def _make(self, path: Path) -> None:
         if path.is_dir():

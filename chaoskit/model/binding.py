@@ -9,6 +9,9 @@ from pathlib import Path
 from chaoskit.clock import Cancel
 from chaoskit.model.redact import NOTHING_SECRET, Redactor
 
+LOST = "lost"
+"""A file in the folder of a run that was written anew: what else had lain in it is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:

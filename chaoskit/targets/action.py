@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaoskit.model.binding import Binding
+from chaoskit.model.binding import LOST, Binding
 from chaoskit.model.target import Claim, Selector, Target
 from chaoskit.model.units import Json
 
 
 class ActionTarget(Target):
-    """The place of one action in one run; its marker lies in the run's folder."""
+    """The place of one action in one run; its marker lies in the run's folder.
+
+    begun: whether it is done as far as is known without the marker: this process has done it or
+    taken it back, or the folder that had the marker in it was lost. None: ask the marker.
+    """
 
     kind = "action"
 
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
+        self.begun: bool | None = None
 
     @property
     def key(self) -> str:
@@ -41,7 +46,10 @@ class ActionTarget(Target):
 
     @classmethod
     def restore(cls, ref: Json, binding: Binding) -> ActionTarget:
-        return cls(binding)
+        made = cls(binding)
+        if (binding.folder / LOST).exists():
+            made.begun = True
+        return made
 
 
 class ActionSelector(Selector):

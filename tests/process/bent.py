@@ -17,6 +17,7 @@ from typing import Any
 from spawned import Spawned
 
 from chaoskit.clock import until
+from chaoskit.errors import StateError
 from chaoskit.journal import State
 
 SHORT = "from chaoskit.engine import session, steps\nsession.UNDO_SECONDS = steps.UNDO_SECONDS = {}"
@@ -25,7 +26,7 @@ SHORT = "from chaoskit.engine import session, steps\nsession.UNDO_SECONDS = step
 _RUN = """
 import sys, chaoskit
 result = chaoskit.run(chaoskit.load(sys.argv[1]), state=sys.argv[2])
-print(result.verdict.value, result.undone_by)
+print(result.verdict.value, result.undone_by or None)
 """
 
 
@@ -70,7 +71,21 @@ def bent(file: Path, *bends: str, **environment: str) -> Iterator[subprocess.Pop
     finally:
         runner.kill()
         runner.communicate()
-        until(lambda: not any(folder.in_use() for folder in runs(file)), 20)
+        until(lambda: not _in_use(file), 20)
+
+
+def chaoskit(*words: str, state: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "chaoskit"), "--state", str(state), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
+
+
+def _in_use(file: Path) -> bool:
+    """Whether a guardian is still at work; not, where a test has taken the folder away."""
+    with contextlib.suppress(StateError):
+        return any(folder.in_use() for folder in runs(file))
+    return False
 
 
 def state(file: Path) -> Path:
