@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: closing sends a reset."""
 _ERROR = select.EPOLLERR
+_ON_ITS_WAY = (0, errno.EISCONN, errno.EALREADY)
 _LEAVING = select.EPOLLRDHUP | select.EPOLLET
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
@@ -67,9 +68,11 @@ class Connection:
                 why = error.strerror or str(error)
                 continue
             code = upstream.connect_ex(address)
-            if code == 0 or code == errno.EINPROGRESS:
+            if code == errno.EINPROGRESS:
+                code = upstream.connect_ex(address)  # On one machine it is there already.
+            if code in _ON_ITS_WAY:
                 self.upstream = upstream
-                if code == 0:
+                if code != errno.EALREADY:
                     self._connected()
                 else:
                     loop = self.link.loop
@@ -86,7 +89,7 @@ class Connection:
         assert self.upstream is not None
         code = self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._shut(self.upstream)
+            self.link.loop.close_later(self.upstream)
             self.upstream = None
             self._dial_next(errno.errorcode.get(code, str(code)))
         elif events & OUT:
@@ -100,7 +103,6 @@ class Connection:
     def _connected(self) -> None:
         link, client, upstream = self.link, self.client, self.upstream
         assert upstream is not None
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop, memory, pipes = link.loop, link.memory, link.pipes
         up = Stream(self, "upstream", client, upstream, link.counters.up, loop, memory, pipes)
@@ -139,11 +141,16 @@ class Connection:
         if events & (IN | HANGUP):
             self.down.readable(events)
 
-    def direction_done(self) -> None:
-        """One direction has been shut; after the second one it is over."""
-        if self._one_way:
+    def end_of(self, stream: Stream) -> None:
+        """All of one direction has been written; after the second one it is over."""
+        if self._one_way or stream.cutting:
             self.close()
+            return
         self._one_way = True
+        try:
+            stream.sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.reset()
 
     def reset(self) -> None:
         """End both sides with a reset: what is on its way is lost, as it is in a network."""
@@ -160,11 +167,7 @@ class Connection:
         for stream in (self.up, self.down):
             if stream is not None:
                 stream.gone()
-        self._shut(self.client)
+        self.link.loop.close_later(self.client)
         if self.upstream is not None:
-            self._shut(self.upstream)
+            self.link.loop.close_later(self.upstream)
         self.link.forget(self)
-
-    def _shut(self, side: socket.socket) -> None:
-        self.link.loop.unwatch(side.fileno())
-        self.link.loop.close_later(side.close)

@@ -147,8 +147,7 @@ class Session:
         self.up.gone()
         self.down.gone()
         if self.upstream is not None:
-            self.link.loop.unwatch(self.upstream.fileno())
-            self.link.loop.close_later(self.upstream.close)
+            self.link.loop.close_later(self.upstream)
         self.link.forget(self)
 
     def _readable(self, events: int) -> None:

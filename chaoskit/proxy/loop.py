@@ -14,6 +14,7 @@ import heapq
 import itertools
 import os
 import select
+import socket
 import sys
 import threading
 import time
@@ -96,10 +97,13 @@ class Loop:
                 (self._first if fd in self._urgent else self._epoll).unregister(fd)
             self._urgent.discard(fd)
 
-    def close_later(self, close: Callable[[], None]) -> None:
-        """Close a descriptor when this turn's events are served, so that its number is not given
-        to a new socket which would then get the old one's events."""
-        self._closing.append(close)
+    def close_later(self, side: socket.socket) -> None:
+        """Serve it no more, and close it when this turn's events are served, so that its number
+        is not given to a new socket which would then get the old one's events. Closing takes it
+        out of the epoll: nobody else has it open."""
+        if self._handlers.pop(side.fileno(), None) is not None:
+            self._urgent.discard(side.fileno())
+        self._closing.append(side.close)
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a moment of CLOCK_MONOTONIC, in seconds; never before it."""

@@ -361,12 +361,4 @@ class Stream:
 
     def _write_end(self) -> None:
         self.done = True
-        if self.cutting:
-            self.connection.close()
-            return
-        try:
-            self.sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.connection.reset()
-            return
-        self.connection.direction_done()
+        self.connection.end_of(self)

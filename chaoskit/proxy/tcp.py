@@ -45,7 +45,8 @@ class TcpLink(Link):
         parse_upstream(self.upstream)
         listener = bind_to(self.listen, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # What it accepts inherits this.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()

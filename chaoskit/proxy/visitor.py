@@ -75,8 +75,7 @@ class Visitor:
         self.over = True
         if self._listener is not None:
             self._control.events.leave(self._listener)
-        self._loop.unwatch(self._side.fileno())
-        self._loop.close_later(self._side.close)
+        self._loop.close_later(self._side)
         self._control.forget(self)
 
     def _happened(self, events: int) -> None:
