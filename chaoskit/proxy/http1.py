@@ -20,7 +20,7 @@ MOST_HEAD = 64 * 1024 - 1
 MOST_FIELDS = 1000
 MOST_LINE = 16 * 1024
 """Bytes of the line before a chunk, with its extensions."""
-PIECES = 512
+PIECES = 256
 """Chunks of a body that are looked at in one call."""
 
 _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -182,7 +182,8 @@ class Scanner(ABC, Generic[H]):
                             break
                         self._begin(_Part.CHUNK_END)
                     case _Part.CHUNK_LINE:
-                        at = self._scan_chunk_line(data, at)
+                        whole = 0 if self._kept else _whole_chunk(data, at)
+                        at = whole or self._scan_chunk_line(data, at)
                         pieces += 1
                     case _Part.CHUNK_END:
                         at = self._scan_chunk_end(data, at)
@@ -348,6 +349,16 @@ class ResponseScanner(Scanner[Response]):
         if method == "HEAD" or status < 200 or status in (204, 304):
             return response, 0
         return response, _size(response, none=_UNTIL_CLOSE)
+
+
+def _whole_chunk(data: bytes, at: int) -> int:
+    """Where the chunk ends that begins there; 0 when it is the last, or not all of it is there."""
+    found = _CHUNK_LINE.match(data, at)
+    if found is None or found.end() - at > MOST_LINE:
+        return 0
+    size = int(found[1], 16)
+    end = found.end() + size
+    return end + 2 if size and data[end : end + 2] == b"\r\n" else 0
 
 
 def _fields(raw: bytes) -> tuple[tuple[str, str], ...]:

@@ -1,20 +1,21 @@
-"""Stages that read what passes, a bounded number of steps at a time."""
+"""Stages that read what passes, for a bounded time."""
 
 from __future__ import annotations
 
 import collections
 
+from chaoskit.clock import now
 from chaoskit.proxy.stage import SMALL, Chunk, Direction, Stage
 from chaoskit.proxy.toxic import Toxic
 
-TURN = 64
-"""Steps before others have their turn."""
+TURN = 0.002
+"""Seconds of reading before others have their turn."""
 
 
 class Scanning(Stage):
-    """Keeps what comes until it has been scanned, so many steps at a time."""
+    """Keeps what comes until it has been scanned, step by step."""
 
-    __slots__ = ("_at", "_ended", "_queue", "_working", "ending")
+    __slots__ = ("_at", "_ended", "_queue", "_soon", "_working", "ending")
 
     capacity = SMALL
 
@@ -23,13 +24,15 @@ class Scanning(Stage):
         self.ending = False
         self._queue: collections.deque[bytes] = collections.deque()
         self._at = 0
+        self._soon = False
         self._working = False
         self._ended = False
 
     def feed(self, data: Chunk) -> None:
         self._queue.append(bytes(data))
         self.hold(len(data))
-        self.work()
+        if not self._soon:
+            self.work()
 
     def finish(self) -> None:
         self.ending = True
@@ -49,17 +52,26 @@ class Scanning(Stage):
         if self._working or self.closed:
             return
         self._working = True
+        end = now() + TURN
         try:
-            for _ in range(TURN):
-                if self.closed or not self._queue or self.blocked():
+            while not self.closed and self._queue and not self.blocked():
+                if now() > end:
+                    self._go_on_soon()
                     break
                 self.step(self._queue[0], self._at)
-            else:
-                self.stream.loop.soon(self.work)
         finally:
             self._working = False
         if self.ending and not self._queue and not self.closed:
             self.drained()
+
+    def _go_on_soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            self.stream.loop.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._soon = False
+        self.work()
 
     def blocked(self) -> bool:
         """Whether nothing may be scanned now."""

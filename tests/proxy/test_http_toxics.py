@@ -13,6 +13,7 @@ import pytest
 from inline import inline
 
 from chaoskit.proxy.errors import ProxyError
+from chaoskit.proxy.exchange import MOST_WAITING
 
 GET = b"GET /%s HTTP/1.1\r\nHost: h\r\n\r\n"
 GOOD, BAD = GET % b"good", GET % b"bad"
@@ -370,6 +371,21 @@ def test_a_client_that_takes_no_answers_is_read_no_more() -> None:
             answers += 1
         made.turn(0.05)
         assert not rest and made.server.memory.used == 0
+
+
+def test_so_many_requests_wait_for_an_upstream_at_a_time() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", **BUSY)
+        client, service = made.connect()
+        made.send(client, GOOD * 400 + BAD)
+        first = len(GOOD) * MOST_WAITING
+        assert made.read(service, first) == GOOD * MOST_WAITING
+        assert made.nothing(service)
+        made.send(service, OK * 144)
+        assert made.read(service, len(GOOD) * 144) == GOOD * 144
+        assert made.nothing(service)
+        made.send(service, OK * MOST_WAITING)
+        assert made.read(client, len(OK) * 400 + len(ERROR)) == OK * 400 + ERROR
 
 
 # --- removing, changing, adding in the middle ----------------------------------------------------
