@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -166,14 +167,16 @@ def _start(supervisor: Path, data: Path) -> tuple[subprocess.Popen[bytes], Shop]
 
 
 def _free_ports() -> int:
-    """The first of so many free ports in a row."""
+    """The first of so many free ports in a row, below those that the kernel gives to clients."""
     for _ in range(100):
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            for offset in range(1, _PORTS):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+        port = random.randrange(20_000, 32_000)
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for offset in range(_PORTS):
+                one = held.enter_context(socket.socket())
+                # As a server binds: connections that were closed a moment ago are in nobody's way.
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(("127.0.0.1", port + offset))
+                one.listen()
             return port
     raise Refused("there are no free ports in a row on 127.0.0.1")
 
