@@ -197,7 +197,8 @@ def planned_cells(step: FaultStep, target: Target) -> tuple[str, ...]:
 def limit_texts(limits: BlastRadius) -> Iterator[str]:
     """The blast radius, a limit at a time, for people."""
     if limits.max_targets is not None:
-        yield f"at most {limits.max_targets} targets at once"
+        several = "s" if limits.max_targets != 1 else ""
+        yield f"at most {limits.max_targets} target{several} at once"
     if limits.max_percent is not None:
         yield f"at most {limits.max_percent * 100:g}% of what matches"
     if limits.min_healthy is not None:

@@ -50,5 +50,8 @@ def run(args: Namespace) -> int:
         say_json({"schema": 1, "kind": "check", "exit": code, "files": files})
     elif wrong:
         count = sum(len(file["problems"]) for file in files)
-        tell(f"{count} problems in {wrong} of {len(files)} files")
+        tell(
+            f"{count} problem{'s' * (count != 1)} in {wrong} of {len(files)} "
+            f"file{'s' * (len(files) != 1)}"
+        )
     return code
