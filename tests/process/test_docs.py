@@ -50,7 +50,10 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     for number, text in enumerate(blocks("python")):
         (tmp_path / f"script{number}.py").write_text(text)
     first, *rest = blocks("sh")
-    python = "\n".join(f"{sys.executable} script{n}.py" for n in range(len(blocks("python"))))
+    python = "\n".join(
+        f"{sys.executable} {'-m pytest -q ' * ('def test_' in text)}script{n}.py"
+        for n, text in enumerate(blocks("python"))
+    )
     # `recover` has nothing to do here and says so.
     script = HEAD + first + "\n".join(rest) + "\n" + python
     for path in tmp_path.iterdir():
@@ -71,6 +74,7 @@ def test_the_readme_is_true(tmp_path: Path) -> None:
     assert done.stdout.count("HELD") >= 4
     (took,) = re.findall(r"(\d+[.]\d+) s$", done.stdout, re.M)
     assert float(took) > 0.3  # The toxic was in.
+    assert "1 passed" in done.stdout
     assert (tmp_path / "result.json").stat().st_size > 100
     assert (tmp_path / "experiment.schema.json").stat().st_size > 1000
 
