@@ -10,6 +10,9 @@ from chaoskit.model.units import ENDING, WANTED, Share, Unit
 from chaoskit.spec.declared import options, unit_of
 from chaoskit.spec.nodes import Listing, Node, Scalar, Table
 
+LARGE = 60
+"""A bare number from which on nobody means seconds."""
+
 
 def wanted(hint: Any) -> str:
     """What an annotation asks for, in words."""
@@ -43,4 +46,6 @@ def ending(node: Node, units: list[Unit | None]) -> str:
     endings = [ENDING[unit] for unit in units if unit and unit in ENDING]
     if not isinstance(node, Scalar) or isinstance(node.value, bool | str | None) or not endings:
         return ""
+    if Unit.DURATION in units and isinstance(node.value, int | float) and node.value >= LARGE:
+        endings.insert(0, "ms")  # Who writes 200 has most likely meant milliseconds.
     return "; write " + " or ".join(f"{node.shown}{ending}" for ending in endings)
