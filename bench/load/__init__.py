@@ -1,1 +1,0 @@
-"""What the proxy's bench loads the proxies with."""
