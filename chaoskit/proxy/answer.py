@@ -34,9 +34,9 @@ class Answer:
         # RFC 9110, 8.6: a length would make no sense in these.
         if self.status not in (204, 304) and not self._tunnel:
             lines.append(f"Content-Length: {len(body)}")
-        if closes:
+        if closes and "connection: close" not in map(str.lower, lines):
             lines.append("Connection: close")
-        elif self.keeps:
+        elif self.keeps and not closes:
             lines.append("Connection: keep-alive")
         head = "\r\n".join([*lines, "\r\n"]).encode("utf-8", "surrogatepass")
         return head if self.method == "HEAD" or self._tunnel else head + body

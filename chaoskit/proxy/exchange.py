@@ -245,7 +245,7 @@ class Requests(Scanning):
 
     def let_go(self) -> None:
         exchange = self.exchange
-        exchange.retired = True
+        exchange.retired = self.leaving = True
         if self._postponed is not None:
             self._forward(self._postponed[1])
         if exchange.swallowing or exchange.closing:

@@ -15,13 +15,14 @@ TURN = 0.002
 class Scanning(Stage):
     """Keeps what comes until it has been scanned, step by step."""
 
-    __slots__ = ("_at", "_ended", "_queue", "_soon", "_working", "ending")
+    __slots__ = ("_at", "_ended", "_queue", "_soon", "_working", "ending", "leaving")
 
     capacity = SMALL
 
     def __init__(self, stream: Direction, toxic: Toxic) -> None:
         super().__init__(stream, toxic)
         self.ending = False
+        self.leaving = False  # What is passed on may bring an answer at once: read no more then.
         self._queue: collections.deque[bytes] = collections.deque()
         self._at = 0
         self._soon = False
@@ -49,7 +50,7 @@ class Scanning(Stage):
 
     def work(self) -> None:
         """Go on as far as possible."""
-        if self._working or self.closed:
+        if self._working or self.leaving or self.closed:
             return
         self._working = True
         end = now() + TURN
@@ -98,6 +99,7 @@ class Scanning(Stage):
             self.emit(data if end - at == len(data) else memoryview(data)[at:end])
 
     def let_go(self) -> None:
+        self.leaving = True
         while self._queue:
             data, at = self._queue.popleft(), self._at
             self._at = 0

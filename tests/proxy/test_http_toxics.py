@@ -209,6 +209,36 @@ def test_the_end_of_the_connection_waits_for_earlier_answers() -> None:
         assert made.read(client) == OK + LAST
 
 
+def test_nothing_goes_on_behind_a_last_answer_that_waits() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", **BUSY)
+        client, service = made.connect()
+        made.send(client, GOOD + BAD.replace(b"Host: h", b"Connection: close") + GOOD)
+        assert made.read(service, len(GOOD)) == GOOD
+        assert made.nothing(service)
+        made.send(service, OK)
+        assert made.read(client) == OK + LAST
+
+
+def test_the_connection_ends_when_the_answer_says_so_itself() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", body="busy", headers={"Connection": "Close"})
+        client, _ = made.connect()
+        made.send(client, BAD)
+        head, _, body = made.read(client).partition(b"\r\n\r\n")
+        assert (head.lower().count(b"connection: close"), body) == (1, b"busy")
+
+
+def test_an_answer_ends_the_connection_when_the_end_of_the_request_is_not_clear() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", **BUSY)
+        client, service = made.connect()
+        made.send(client, chunked(b"bad", b"abc").replace(b"0\r\n\r\n", b"zz\r\n") + GOOD)
+        assert made.read(client) == LAST
+        made.send(client, GOOD)
+        assert made.nothing(service)
+
+
 @pytest.mark.parametrize("body_too", [True, False])
 def test_a_client_that_waits_for_100_gets_the_error_instead(body_too: bool) -> None:
     with inline() as made:
@@ -517,6 +547,32 @@ def test_a_toxic_that_comes_between_requests_begins_at_once() -> None:
         assert made.read(client, len(ERROR)) == ERROR
 
 
+def test_nothing_leaks_when_the_toxic_goes_behind_the_last_answer() -> None:
+    with inline() as made:
+        name = made.add("http_error", "upstream", **BUSY)
+        client, service = made.connect()
+        made.send(client, BAD.replace(b"Host: h", b"Connection: close"))
+        assert made.read(client) == LAST
+        made.link.remove(name)
+        made.send(client, GOOD)
+        assert made.nothing(service)
+        client.close()
+        assert made.read(service) == b""
+
+
+def test_our_answers_meet_the_toxics_of_their_direction() -> None:
+    with inline() as made:
+        slow = made.add("latency", "downstream", latency=150)
+        made.add("http_error", "upstream", **BUSY)
+        client, _ = made.connect()
+        for _ in range(2):
+            made.send(client, BAD)
+            assert made.nothing(client, 0.1)
+            assert made.read(client, len(ERROR)) == ERROR
+            made.link.change(slow, {"toxicity": 0})
+            made.link.change(slow, {"toxicity": 1})
+
+
 # --- what is not HTTP/1.1 ------------------------------------------------------------------------
 
 
@@ -620,6 +676,32 @@ def test_a_client_that_leaves_in_the_middle_of_a_swallowed_request() -> None:
         service.close()
         assert made.until(lambda: made.link.open == 0)
         assert made.server.memory.used == 0
+
+
+def test_a_client_that_says_no_more_in_the_middle_of_a_swallowed_request() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", **BUSY)
+        client, service = made.connect()
+        made.send(client, post_head(b"bad", 10) + b"12345")
+        client.shutdown(1)
+        assert made.read(service) == b""
+        service.close()
+        assert made.read(client) == b""
+        assert made.until(lambda: made.link.open == 0)
+
+
+def test_an_upstream_that_is_faster_than_the_client_takes_answers() -> None:
+    with inline() as made:
+        made.add("http_error", "upstream", body="x" * 5000, path="/bad")
+        client, service = made.connect()
+        made.narrow()
+        made.send(client, BAD * 200 + GOOD)
+        assert made.read(service, len(GOOD)) == GOOD
+        made.send(service, OK)
+        assert made.nothing(service)
+        size = len(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5000\r\n\r\n") + 5000
+        got = made.read(client, 200 * size + len(OK))
+        assert got.count(b"HTTP/1.1 503") == 200 and got.endswith(OK)
 
 
 # --- http_delay ----------------------------------------------------------------------------------

@@ -312,6 +312,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
         CHUNKED + b"3\r\nabc\n",
         CHUNKED + b"f" * 16 + b"\r\n",
         CHUNKED + b"3;" + b"x" * 20_000,
+        CHUNKED + b"3;" + b"x" * 20_000 + b"\r\nabc\r\n",
         CHUNKED + b"0\r\nA : b\r\n\r\n",
         CHUNKED + b"0\r\n" + b"A: b\r\n" * 1001,
         CHUNKED + b"0\r\nA: " + b"x" * MOST_HEAD,
