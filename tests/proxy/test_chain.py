@@ -38,6 +38,8 @@ HARMLESS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "reset_peer": st.just({"timeout": 10**7}),
     "corrupt": st.just({"share": 0}),
     "limit_data": st.just({"bytes": 10**9}),
+    "http_delay": st.just({"delay": 1}),
+    "http_error": st.just({"path": "/no"}),
 }
 SIZES = st.one_of(st.integers(0, 50), st.integers(1000, 3000), st.integers(60_000, 300_000))
 
