@@ -7,8 +7,9 @@ VENV ?= .venv
 demo: $(VENV)/ready
 	@$(VENV)/bin/chaoskit demo
 
+# Most tests wait for something most of the time: twice as many workers as processors.
 test: $(VENV)/ready-test
-	@$(VENV)/bin/pytest -n auto --dist worksteal $(ARGS)
+	@$(VENV)/bin/pytest -n $$((2 * $$(nproc))) --dist worksteal $(ARGS)
 
 bench: $(VENV)/ready-test
 	@$(VENV)/bin/pip install --quiet -e '.[bench]'
