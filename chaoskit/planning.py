@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import islice
+from typing import Any
 
 from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.journal import State
@@ -23,6 +24,7 @@ from chaoskit.model.experiment import (
     WaitAction,
     method_seconds,
 )
+from chaoskit.model.redact import Redactor
 from chaoskit.model.result import Plan, PlannedStep, PlannedTarget
 from chaoskit.model.target import Target
 from chaoskit.model.units import show_duration
@@ -67,7 +69,24 @@ def choose_all(experiment: Experiment, state: State, seed: int, own: str) -> Cho
         planner.refusals.append(f"{now_halted}; `chaoskit release` lets runs start again")
     for number, step in numbered(experiment.method):
         planner.add(number, step)
-    return planner.chosen()
+    chosen = planner.chosen()
+    return replace(chosen, plan=_without_secrets(chosen.plan, planner.redactor))
+
+
+def _without_secrets(value: Any, redactor: Redactor) -> Any:
+    """The same with every text in it redacted, whatever it consists of; the hash names the plan."""
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, tuple):
+        return tuple(_without_secrets(item, redactor) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        texts = {
+            field.name: _without_secrets(getattr(value, field.name), redactor)
+            for field in fields(value)
+            if field.name != "hash"
+        }
+        return replace(value, **texts)
+    return value
 
 
 class _Planner:
@@ -76,6 +95,7 @@ class _Planner:
         self.state = state
         self.seed = seed
         self.own = own
+        self.redactor = Redactor(experiment.secrets())
         self.held = claims.others(state, own)
         self.steps: list[PlannedStep] = []
         self.targets: dict[str, Target] = {}
@@ -103,7 +123,9 @@ class _Planner:
 
     def _fault(self, number: str, step: FaultStep) -> None:
         fault = step.fault
-        binding = Binding(run=self.own or "plan", step=number, folder=self.state.path)
+        binding = Binding(
+            run=self.own or "plan", step=number, folder=self.state.path, redactor=self.redactor
+        )
         most = step.stages[-1] if step.stages else step.pick
         try:
             choice = choose(

@@ -7,6 +7,7 @@ is left alone, told, and stuck for that cell only. Undoing twice is looking twic
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from chaoskit.clock import backoff, now
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.journal import Cell, Journal, RunFolder
 from chaoskit.model.binding import Binding
-from chaoskit.model.fault import Fault, Found
+from chaoskit.model.fault import Change, Fault, Found
 from chaoskit.model.params import thaw
 from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.target import Target
@@ -69,6 +70,10 @@ def revive(
     target = registry.selector(cell.target["kind"]).target.restore(
         _with_secrets(cell.target["ref"], environment), binding
     )
+    change = cell.change
+    cell.change = Change(
+        *(_with_secrets(value, environment) for value in (change.key, change.was, change.put))
+    )
     return Live(cell, fault, target)
 
 
@@ -76,14 +81,13 @@ def _with_secrets(value: Any, environment: Mapping[str, str]) -> Any:
     """The journal keeps `{"secret": "text with ${NAME}"}` for a text that holds a secret."""
     if isinstance(value, Mapping):
         if set(value) == {"secret", "names"}:
-            text = str(value["secret"])
             for name in value["names"]:
                 if name not in environment:
                     raise ChaoskitError(
                         f"undoing this needs the variable {name} again: --var {name}=..."
                     )
-                text = text.replace(f"${{{name}}}", environment[name])
-            return text
+            names = "|".join(map(re.escape, value["names"]))
+            return re.sub(rf"\$\{{({names})\}}", lambda m: environment[m[1]], value["secret"])
         return {key: _with_secrets(item, environment) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_secrets(item, environment) for item in value]

@@ -240,9 +240,9 @@ class Steps:
                     fault=fault.name,
                     params=params,
                     target=ref,
-                    key=change.key,
-                    was=change.was,
-                    put=change.put,
+                    key=freeze_value(change.key, self._secrets),
+                    was=freeze_value(change.was, self._secrets),
+                    put=freeze_value(change.put, self._secrets),
                 )
             except BaseException:
                 cell.over = "never made"

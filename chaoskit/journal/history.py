@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoskit.model.fault import Change
+from chaoskit.model.params import shown
 from chaoskit.model.result import CheckResult, Left, Result, StepResult
 from chaoskit.model.units import Json
 from chaoskit.model.verdict import Verdict
@@ -44,9 +45,9 @@ class Cell:
             cell=self.number,
             fault=self.fault,
             target=str(self.target.get("label", "")),
-            key=change.key,
-            was=change.was,
-            put=change.put,
+            key=str(shown(change.key)),
+            was=shown(change.was),
+            put=shown(change.put),
             found=self.found,
             why=self.why or "nobody has undone it yet",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -38,12 +39,35 @@ def freeze_value(value: Any, secrets: Mapping[str, str]) -> Json:
     if isinstance(value, Mapping):
         return {str(key): freeze_value(item, secrets) for key, item in value.items()}
     if isinstance(value, str):
-        names = [name for name, secret in secrets.items() if secret in value]
-        for name in sorted(names, key=lambda name: -len(secrets[name])):
-            value = value.replace(secrets[name], f"${{{name}}}")
-        return {"secret": value, "names": list[Json](names)} if names else value
+        return _without_secrets(value, secrets)
     assert value is None or isinstance(value, bool | int | float), value
     return value
+
+
+def _without_secrets(text: str, secrets: Mapping[str, str]) -> Json:
+    """In one pass, longer values first: a secret in another one, or in a name, spoils nothing."""
+    names = {secret: name for name, secret in secrets.items() if secret and secret in text}
+    if not names:
+        return text
+    found: dict[str, None] = {}
+
+    def reference(match: re.Match[str]) -> str:
+        name = names[match[0]]
+        found[name] = None
+        return f"${{{name}}}"
+
+    longest_first = sorted(names, key=len, reverse=True)
+    text = re.sub("|".join(map(re.escape, longest_first)), reference, text)
+    return {"secret": text, "names": list[Json](found)}
+
+
+def shown(value: Json) -> Json:
+    """What `freeze_value` gave, for people: a text with `${NAME}` where a secret is."""
+    if isinstance(value, Mapping):
+        if set(value) == {"secret", "names"}:
+            return value["secret"]
+        return {key: shown(item) for key, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, list) else value
 
 
 def _thaw(value: Any) -> Any:

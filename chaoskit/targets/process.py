@@ -13,6 +13,7 @@ from chaoskit.capabilities import Proc
 from chaoskit.errors import Gone
 from chaoskit.matching import ProcessMatch
 from chaoskit.model.binding import Binding
+from chaoskit.model.redact import Redactor
 from chaoskit.model.target import Claim, Selector, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process, tree
@@ -122,7 +123,7 @@ class ProcessTarget(Burdens, Files, Target):
         return sorted(new, key=lambda process: Process.from_key(process.key).start)
 
     def describe(self, process: Proc) -> str:
-        return _label(Process.from_key(process.key))
+        return _label(Process.from_key(process.key), self.binding.redactor)
 
     def start(self, command: str | tuple[str, ...], token: str) -> None:
         """In the folder that the target worked in, not in the one that chaoskit was called from:
@@ -171,7 +172,7 @@ class ProcessSelector(ProcessMatch, Selector):
                     cwd = process.cwd()
                 except PermissionError:
                     cwd = "/"
-                label = _label(process)
+                label = _label(process, binding.redactor)
                 targets.append(ProcessTarget(process, binding, role, peers, label, cwd, spared))
         return targets
 
@@ -179,14 +180,17 @@ class ProcessSelector(ProcessMatch, Selector):
         return f"process {self.written()}"
 
 
-def _label(process: Process) -> str:
-    """`process 812 (python worker.py)`: on one line, and long paths by their last part."""
+def _label(process: Process, redactor: Redactor) -> str:
+    """`process 812 (python worker.py)`: on one line, and long paths by their last part.
+
+    Without secrets before anything is cut: a piece of one would not be known for what it is.
+    """
     try:
         words = process.cmdline() or [f"[{process.name()}]"]
     except (Gone, PermissionError):
         return f"process {process.pid}"
-    told = " ".join(words)
+    told = redactor.text(" ".join(words))
     if len(told) > _WIDE:
-        told = " ".join(word.rstrip("/").rpartition("/")[2] or word for word in words)
+        told = " ".join(word.rstrip("/").rpartition("/")[2] or word for word in told.split(" "))
     told = re.sub(r"\s+", " ", told)
     return f"process {process.pid} ({told if len(told) <= _WIDE else told[: _WIDE - 3] + '...'})"
