@@ -111,7 +111,7 @@ def tell_left(state: State, args: Namespace) -> None:
         tell(f"chaoskit: {printable(error)}")
         return
     for folder in left[:_FEW]:
-        tell(printable(f"chaoskit: run {folder.id} died with {still_in(folder)}"))
+        tell(printable(f"chaoskit: run {folder.id} died with {not_undone(folder)}"))
     if len(left) > _FEW:
         tell(f"chaoskit: and {len(left) - _FEW} more runs that died")
     if left and args.command != "recover":
@@ -130,8 +130,8 @@ def abandoned(state: State) -> list[RunFolder]:
     return [folder for folder in left if folder.id in ids]
 
 
-def still_in(folder: RunFolder) -> str:
-    """What a dead run has in, in a few words."""
+def not_undone(folder: RunFolder) -> str:
+    """What a dead run has not undone, in a few words; some of it may have ended by itself."""
     try:
         left = folder.result().left
     except ChaoskitError as error:
@@ -140,7 +140,7 @@ def still_in(folder: RunFolder) -> str:
         return "nothing of it in; its end was not recorded"
     named = list(dict.fromkeys(f"{one.fault} on {one.target}" for one in left))
     more = f" and {len(named) - _FEW} more" if len(named) > _FEW else ""
-    return f"{', '.join(named[:_FEW])}{more} still in"
+    return f"{', '.join(named[:_FEW])}{more} not undone"
 
 
 def load_all(args: Namespace) -> list[Experiment]:

@@ -84,7 +84,7 @@ def _lines(
     for result in left:
         yield f"LEFT BEHIND  {result.run}  {result.title}"
         yield f"  by {result.who}, started {result.started}"
-        yield from _cells(result, "still in")
+        yield from _cells(result, "not undone")
         yield f"  undo it: chaoskit recover{state} {result.run}"
     if halted is None and not running and not left:
         yield "nothing is running, nothing is halted, nothing was left behind"

@@ -313,7 +313,7 @@ def test_status_tells_a_running_run_from_one_that_was_left(
     assert document["left"][0]["left"][0]["fault"] == "pause"
     text = chaoskit("status", code=0).stdout
     assert f"LEFT BEHIND  {folder.id}  Left alone" in text
-    assert f"still in: pause on process {sleeper.pid}" in text
+    assert f"not undone: pause on process {sleeper.pid}" in text
     assert f"chaoskit recover {folder.id}" in text
 
 
@@ -372,7 +372,7 @@ def test_what_cannot_be_recovered_is_5_with_the_way_out(
     assert done.stdout.startswith("STUCK  Left alone")
     assert f"chaoskit recover {folder.id} --accept 1" in done.stdout
     assert stopped(sleeper.pid), "somebody else's value is left alone"
-    assert "still in" in chaoskit("status", code=0).stderr
+    assert "not undone" in chaoskit("status", code=0).stderr
     assert "no open cell 9" in chaoskit("recover", "--accept", "9", code=3).stderr
     chaoskit("recover", "--accept", "1", code=0)
     assert stopped(sleeper.pid)
