@@ -34,3 +34,8 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
     monkeypatch.setenv("CHAOSKIT_STATE", str(folder))
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: at the end of a run no worker is left alone with one of them."""
+    items.sort(key=lambda item: "at_every_exact_point" not in item.nodeid)

@@ -8,6 +8,7 @@ import http.server
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -210,7 +211,7 @@ def test_toxicity_is_a_share_of_the_connections_and_the_seed_decides_which(
     assert slow(tmp_path / "second") == first
 
 
-SEEDED = ("python3", "-c", "import sys; from chaoskit.cli.main import main; "
+SEEDED = (sys.executable, "-c", "import sys; from chaoskit.cli.main import main; "
           "sys.argv += ['--seed', '7']; main()")  # fmt: skip
 
 
