@@ -50,7 +50,10 @@ def main() -> None:
 
 
 def head(field: Field, rounds: int) -> None:
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; medians of {rounds}")
+    busy = os.getloadavg()[0]
+    print(f"{os.cpu_count()} processors, load {busy:.1f} before; medians of {rounds}")
+    if busy > 1:
+        print("BUSY: others work on this machine; ratios mean more than limits, and neither much")
     print("load: Python, send(2) of 1 MiB; service: Python, recv(2) with MSG_TRUNC, one epoll loop")
     for name, why in field.missing.items():
         print(f"MISSING: {name} ({why}); nothing is compared with it")
