@@ -152,8 +152,8 @@ def preload(header: dict[str, object]) -> None:
 
     faults, targets = header["faults"], header["targets"]
     assert recovery and isinstance(faults, list) and isinstance(targets, list)
-    for name in faults:
-        registry.fault(name)
+    for name, kind in faults:
+        registry.fault(name, kind)
     for kind in targets:
         registry.selector(kind)
 
