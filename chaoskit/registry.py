@@ -23,6 +23,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "faults": {
         "pause": "chaoskit.faults.pause:Pause",
         "kill": "chaoskit.faults.kill:Kill",
+        "stop": "chaoskit.faults.stop:Stop",
+        "restart": "chaoskit.faults.restart:Restart",
         "cpu": "chaoskit.faults.cpu:Cpu",
         "disk-fill": "chaoskit.faults.disk_fill:DiskFill",
         "memory": "chaoskit.faults.memory:Memory",
@@ -43,6 +45,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",
         "proxy": "chaoskit.targets.proxy:ProxySelector",
+        "docker": "chaoskit.targets.docker:DockerSelector",
     },
     "probes": {
         "http": "chaoskit.probes.http:HttpProbe",
@@ -54,7 +57,10 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_OF_KIND: Mapping[tuple[str, str], str] = {}
+_OF_KIND: Mapping[tuple[str, str], str] = {
+    ("pause", "docker"): "chaoskit.faults.container_pause:PauseContainer",
+    ("kill", "docker"): "chaoskit.faults.container_kill:KillContainer",
+}
 """Faults that are another thing on some kind of target, by their name and that kind: a process is
 paused by signals, a container by its freezer."""
 
