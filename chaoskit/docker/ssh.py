@@ -105,8 +105,8 @@ class _Ssh:
     def __init__(self, words: list[str], end: socket.socket) -> None:
         self._process = subprocess.Popen(
             words,
-            stdin=end,
-            stdout=end,
+            stdin=end.fileno(),
+            stdout=end.fileno(),
             stderr=subprocess.PIPE,
             # Ctrl-C is the runner's to handle, and it may need the daemon to undo.
             start_new_session=True,

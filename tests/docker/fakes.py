@@ -66,10 +66,6 @@ def fake(path: Path, answer: Callable[[str], Answer]) -> Iterator[Fake]:
         made.close()
 
 
-def counted(path: Path, real: Path) -> Counter:
-    return Counter(path, real)
-
-
 class Counter:
     """Stands before a daemon's socket, passes everything on, and keeps each request's line."""
 

@@ -78,8 +78,9 @@ def test_a_daemon_that_wants_certificates(
     file = write(tmp_path / "e.json", step("pause", secured, hold="200ms", name="web"))
     tls = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": certificates.folder}
     # Neither is for a daemon: a proxy, and the authorities that the web is checked by.
-    web = {"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1",
-           "REQUESTS_CA_BUNDLE": f"{Certificates(tmp_path / 'web', 'x').folder}/ca.pem"}  # fmt: skip
+    nobody = "http://127.0.0.1:1"
+    of_web = f"{Certificates(tmp_path / 'web', 'x').folder}/ca.pem"
+    web = {"HTTP_PROXY": nobody, "HTTPS_PROXY": nobody, "REQUESTS_CA_BUNDLE": of_web}
     done = chaoskit("run", file, state=state_folder, env=os.environ | tls | web)
     assert done.returncode == 0, done.stdout + done.stderr
     # Who recovers needs no environment: the journal says how the daemon is reached.

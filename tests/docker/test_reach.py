@@ -73,7 +73,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "is old": (lambda _: http({"ApiVersion": "1.18"}), "speaks version 1.18 of the API, and 1.24"),
     "is broken": (lambda _: http({"message": "panic"}, "500 Internal Server Error"), "panic"),
     "lists nonsense": (
-        lambda path: VERSION if path == "/version" else http({"containers": 3}),
+        lambda path: VERSION if path == "/version" else http(3),
         "its list of containers is none",
     ),
 }
@@ -197,7 +197,7 @@ def refused(command: str, url: str, folder: Path, state: Path, **more: Any) -> s
 
 
 def test_a_daemon_that_refuses_us(tmp_path: Path, state_folder: Path) -> None:
-    """Whoever is neither root nor in its group: here root without its right to everybody's files."""
+    """Whoever is neither root nor in its group: here root without the right to all files."""
     caps = "-dac_override,-dac_read_search"
     file = write(tmp_path / "e.json", step("pause", f"unix://{tmp_path}/s", name="web"))
     with fake(tmp_path / "s", lambda _: VERSION):
