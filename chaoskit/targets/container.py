@@ -12,6 +12,7 @@ from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
 from chaoskit.docker.match import ContainerMatch, name_of
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.freezer import frozen
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.target import Claim, Target
@@ -132,6 +133,17 @@ class ContainerTarget(Burdens, Files, Target):
     def state(self) -> ContainerState:
         """What the daemon says of it now, whatever its incarnation. Raises Gone, NoDaemon."""
         return ContainerState.of(self.daemon.inspect(self.id))
+
+    def paused(self) -> bool:
+        """Whether its incarnation is frozen: seen here where it can be, which costs the daemon
+        nothing. Raises Gone, NoDaemon."""
+        if self.here:
+            self.root.stat()
+            return frozen(self.root.pid)
+        state = self.state()
+        if not state.runs or state.started != self.started:
+            raise Gone("it was restarted or has ended")
+        return state.status == "paused"
 
     def there(self) -> bool:
         try:
