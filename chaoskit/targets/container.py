@@ -71,7 +71,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     @property
     def label(self) -> str:
-        return f"container {self.name} ({self.image})"
+        image = self.image.removeprefix("sha256:")[:_SHOWN] if _is_id(self.image) else self.image
+        return f"container {self.name} ({image})"
 
     @property
     def mark(self) -> str:
@@ -291,3 +292,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     def start(self) -> None:
         self.daemon.do(lambda api: api.start(self.id))
+
+
+def _is_id(image: str) -> bool:
+    """An image without a name is called by its id, which is long."""
+    return image.startswith("sha256:")
