@@ -30,7 +30,9 @@ STREAM = IN | OUT | select.EPOLLRDHUP | select.EPOLLET
 """How a connection's sockets are watched: every change is told once."""
 
 BATCH = 64
-"""Events that are served before those that came first are looked at again."""
+"""Events that are taken at once."""
+BREATH = 0.005
+"""Seconds of serving others after which the urgent ones are looked at again."""
 
 
 class Timer:
@@ -64,6 +66,7 @@ class Loop:
         self._closing: list[Callable[[], None]] = []
         self._running = False
         self._urgent: set[int] = set()
+        self._next_breath = 0.0
         self._epoll.register(self._alarm, IN)
         self._epoll.register(self._first.fileno(), IN)
         self.watch(self._wake, self._woken, IN, urgent=True)
@@ -142,6 +145,7 @@ class Loop:
         events = self._epoll.poll(0 if self._soon else timeout, BATCH)
         if len(events) == BATCH:
             self._serve_first()
+        self._next_breath = now() + BREATH
         for fd, what in events:
             handler = handlers.get(fd)
             if handler is not None:
@@ -149,6 +153,7 @@ class Loop:
                     handler(what)
                 except Exception:
                     traceback.print_exc(file=sys.stderr)
+                self._breathe()
             elif fd == alarm:
                 self._ring()
             elif fd == first.fileno():
@@ -156,6 +161,7 @@ class Loop:
         if self._soon:
             for _ in range(len(self._soon)):
                 self._guarded(self._soon.popleft())
+                self._breathe()
             if self._armed <= now():
                 self._ring()
         if self._closing:
@@ -182,6 +188,12 @@ class Loop:
                 except Exception:
                     traceback.print_exc(file=sys.stderr)
 
+    def _breathe(self) -> None:
+        """Others may be many, and each of them may take long."""
+        if now() >= self._next_breath:
+            self._serve_first()
+            self._next_breath = now() + BREATH
+
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:
             callback()
@@ -204,6 +216,7 @@ class Loop:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 self._guarded(callback)
+                self._breathe()
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
         if timers and timers[0][0] < self._armed:
