@@ -8,6 +8,7 @@ for, so that a source is paused (back pressure reaches the sender) before memory
 from __future__ import annotations
 
 import collections
+import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chaoskit.clock import now
@@ -84,7 +85,7 @@ class Next(Protocol):
 class Stage:
     """Passes everything on; subclasses keep, change or drop. See the module."""
 
-    __slots__ = ("closed", "held", "next", "stream", "toxic")
+    __slots__ = ("_chance", "closed", "held", "next", "stream", "toxic")
 
     capacity: int = 256 * 1024
     """Bytes that may be held before the source is paused."""
@@ -95,6 +96,15 @@ class Stage:
         self.next: Next
         self.held = 0
         self.closed = False
+        self._chance: random.Random | None = None
+
+    @property
+    def chance(self) -> random.Random:
+        """Of this connection alone, under the toxic's seed. Made at the first draw: a toxic that
+        comes to thousands of quiet connections must not take long."""
+        if self._chance is None:
+            self._chance = self.toxic.random(self.stream.connection.number)
+        return self._chance
 
     def feed(self, data: Chunk) -> None:
         """Data arrives."""

@@ -5,11 +5,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from inline import Inline, inline
 
 from chaoskit.proxy.loop import IN, Loop
+from chaoskit.proxy.toxic import Toxic
+from chaoskit.proxy.toxics.delays import Noop
+
+
+@pytest.fixture
+def made() -> Iterator[Inline]:
+    with inline() as made:
+        yield made
+
 
 # --- turns ---------------------------------------------------------------------------------------
 
@@ -57,3 +67,25 @@ def test_who_is_urgent_waits_for_few_of_many_that_take_long(
         loop.turn(0.1)
     loop.close()
     assert 1 <= served <= 5, "all others came first"
+
+
+def test_a_toxic_draws_nothing_for_connections_that_are_quiet(
+    made: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source of chance takes 15 us to make; there may be ten thousand connections."""
+    made.connect()
+    monkeypatch.delattr(Toxic, "random")
+    made.add("latency", "upstream", latency=1, jitter=1)
+    made.add("loss", "upstream", share=0.5)
+    made.add("corrupt", "upstream", share=0.5)
+    made.add("slicer", "upstream", average_size=10, size_variation=5)
+    made.add("http_error", "upstream", share=0.5)
+
+
+def test_ten_thousand_connections_are_drawn_at_once() -> None:
+    toxic = Noop()
+    toxic.toxicity = 0.3
+    began = time.process_time()
+    chosen = sum(toxic.applies(number) for number in range(10_000))
+    assert time.process_time() - began < 0.1
+    assert 2800 < chosen < 3200
