@@ -25,6 +25,10 @@ SEGMENT = 1448
 
 SMALL = 64 * 1024
 """Bytes that every stage may hold even when the proxy's memory is used up."""
+EACH = 160
+"""Bytes that keeping a chunk takes beside its own: of small ones that is nearly all."""
+JOINED = 64 * 1024
+"""Bytes of a stream that are passed on as one when they go at the same time."""
 
 
 class Memory:
@@ -163,7 +167,7 @@ class Keeping(Stage):
 
     def feed(self, data: Chunk) -> None:
         self._queue.append(data)
-        self.hold(len(data))
+        self.hold(len(data) + EACH)
 
     def finish(self) -> None:
         self._ending = True
@@ -182,11 +186,13 @@ class Keeping(Stage):
     def take(self, most: int = 1 << 62) -> Chunk:
         """The next `most` bytes that are kept, of one chunk; kept no more."""
         data = self._queue.popleft()
+        freed = len(data) + EACH
         if most < len(data):
             whole = memoryview(data)
             data = whole[:most]
             self._queue.appendleft(whole[most:])
-        self.release(len(data))
+            freed = most
+        self.release(freed)
         return data
 
     def alarm(self, when: float | None) -> None:
@@ -233,7 +239,7 @@ class Delaying(Stage):
         due = now() + delay  # Who comes earlier waits for those before it in the queue.
         self._queue.append((due, data))
         if data is not None:
-            self.hold(len(data))
+            self.hold(len(data) + EACH)
         if self._timer is None:
             self._timer = self.stream.loop.at(due, self._due)
 
@@ -262,9 +268,20 @@ class Delaying(Stage):
         queue = self._queue
         while queue and queue[0][0] <= until:
             data = queue.popleft()[1]
-            if data is not None:
-                self.release(len(data))
-            self._pass(data)
+            if data is None:
+                self.end()
+                continue
+            parts, size = [data], len(data)
+            # Datagrams stay whole; of a stream's small chunks there may be very many.
+            while queue and queue[0][0] <= until and size < JOINED and not self.stream.datagrams:
+                data = queue[0][1]
+                if data is None:
+                    break
+                queue.popleft()
+                parts.append(data)
+                size += len(data)
+            self.release(size + EACH * len(parts))
+            self.emit(parts[0] if len(parts) == 1 else b"".join(parts))
         self._set()
 
     def _set(self) -> None:

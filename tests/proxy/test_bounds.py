@@ -3,13 +3,19 @@ kept costs what is counted."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import socket
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
+import peers
 import pytest
 from inline import Inline, inline
 
+from chaoskit.proxy import stage, stream
 from chaoskit.proxy.loop import IN, Loop
 from chaoskit.proxy.toxic import Toxic
 from chaoskit.proxy.toxics.delays import Noop
@@ -19,6 +25,11 @@ from chaoskit.proxy.toxics.delays import Noop
 def made() -> Iterator[Inline]:
     with inline() as made:
         yield made
+
+
+def resident(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- turns ---------------------------------------------------------------------------------------
@@ -89,3 +100,119 @@ def test_ten_thousand_connections_are_drawn_at_once() -> None:
     chosen = sum(toxic.applies(number) for number in range(10_000))
     assert time.process_time() - began < 0.1
     assert 2800 < chosen < 3200
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "given"), [("latency", {"latency": 60_000}), ("black_hole", {})])
+def test_small_pieces_that_wait_are_counted_as_what_they_take(
+    made: Inline, kind: str, given: dict[str, int]
+) -> None:
+    client, _ = made.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.add(kind, "upstream", **given)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(1500):
+            client.send(b"x")
+            made.turn()
+        took = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert made.server.memory.used > 1500
+    assert took <= 1.5 * made.server.memory.used
+
+
+def test_a_small_piece_does_not_keep_the_room_that_a_large_one_would_take(
+    ours: peers.Running,
+) -> None:
+    """In a process of its own, whose allocator has nothing behind it yet."""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        upstream = f"127.0.0.1:{service.getsockname()[1]}"
+        told = {"name": "link", "listen": "127.0.0.1:0", "upstream": upstream}
+        link = json.loads(peers.ask(ours, "POST", "/proxies", json.dumps(told)).body)
+        toxic = {"type": "latency", "stream": "upstream", "attributes": {"latency": 60_000}}
+        assert peers.ask(ours, "POST", "/proxies/link/toxics", json.dumps(toxic)).status == 200
+        before = resident(ours.pid)
+        with socket.create_connection(("127.0.0.1", int(link["listen"].split(":")[1]))) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                client.send(b"x")
+            took = resident(ours.pid) - before
+            counts = peers.ask(ours, "GET", "/metrics").body.decode()
+    counted = re.search(r"^chaoskit_proxy_memory_bytes (\d+)$", counts, re.MULTILINE)
+    assert counted
+    assert took <= 2 * int(counted[1]) + 4_000_000
+
+
+def test_small_pieces_that_waited_go_on_together(
+    made: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal must not take a system call for each of them."""
+    client, server = made.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.add("latency", "upstream", latency=60_000)
+    sent = bytes(number % 251 for number in range(2000))
+    for number in sent:
+        client.send(bytes([number]))
+        made.turn()
+    emitted = []
+    emit = stage.Stage.emit
+    monkeypatch.setattr(
+        stage.Stage, "emit", lambda self, data: (emitted.append(len(data)), emit(self, data))
+    )
+    made.link.remove_all()
+    assert len(emitted) < 10
+    assert made.read(server, len(sent)) == sent
+
+
+def test_small_pieces_for_a_receiver_that_takes_nothing_wait_together(made: Inline) -> None:
+    client, server = made.connect()
+    made.narrow()
+    made.add("slicer", "upstream", average_size=1)
+    (connection,) = made.link.connections()
+    assert connection.up is not None
+    sent = bytes(number % 251 for number in range(200_000))
+    made.send(client, sent)
+    assert made.until(lambda: connection.up.unsent > 100_000)
+    assert len(connection.up.out) < 20
+    assert made.read(server, len(sent)) == sent
+    assert made.server.memory.used == 0
+
+
+def test_small_pieces_behind_a_request_that_waits_are_kept_together(made: Inline) -> None:
+    client, server = made.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.add("http_delay", "upstream", name="wait", delay=60_000)
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000
+    made.send(client, request[:50])
+    for byte in request[50:]:
+        client.send(bytes([byte]))
+        made.turn()
+    (connection,) = made.link.connections()
+    (waiting,) = connection.up.stages
+    assert len(waiting._queue) < 20
+    made.link.remove("wait")
+    assert made.read(server, len(request)) == request
+
+
+def test_what_receivers_do_not_take_is_bounded_for_all_together() -> None:
+    """By a toxic that keeps nothing itself."""
+    with inline(memory=1_000_000) as made:
+        made.add("noop", "upstream")
+        clients = [made.connect()[0] for _ in range(8)]
+        made.narrow()
+        block = bytes(1 << 20)
+        quiet = time.monotonic()
+        while time.monotonic() - quiet < 0.3:
+            for client in clients:
+                try:
+                    client.send(block)
+                    quiet = time.monotonic()
+                except BlockingIOError:
+                    pass
+            made.turn()
+        assert made.server.memory.used <= 1_000_000 + 8 * (stage.SMALL + stream.READ)
