@@ -3,13 +3,16 @@ kept costs what is counted."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import socket
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import peers
 import pytest
@@ -19,6 +22,7 @@ from chaoskit.proxy import stage, stream
 from chaoskit.proxy.loop import IN, Loop
 from chaoskit.proxy.toxic import Toxic
 from chaoskit.proxy.toxics.delays import Noop
+from chaoskit.testing.proxy import link
 
 
 @pytest.fixture
@@ -30,6 +34,33 @@ def made() -> Iterator[Inline]:
 def resident(pid: int) -> int:
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[int]:
+    """As a shell gives them; the hard limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    try:
+        yield hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_it_takes_as_many_descriptors_as_it_may() -> None:
+    with few_descriptors() as hard, peers.ours() as server:
+        assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+def test_so_does_the_proxy_of_a_run_or_a_test() -> None:
+    with few_descriptors() as hard, link("127.0.0.1:9"):
+        children = Path("/proc/thread-self/children").read_text().split()
+        (proxy,) = [
+            int(pid)
+            for pid in children
+            if b"chaoskit.proxy" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        assert resource.prlimit(proxy, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 # --- turns ---------------------------------------------------------------------------------------
