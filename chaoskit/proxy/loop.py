@@ -181,12 +181,16 @@ class Loop:
         os.close(self._alarm)
 
     def _serve_first(self) -> None:
-        for fd, what in self._first.poll(0):
-            if handler := self._handlers.get(fd):
-                try:
-                    handler(what)
-                except Exception:
-                    traceback.print_exc(file=sys.stderr)
+        for _ in range(2):  # Who has just been let in may have asked already.
+            events = self._first.poll(0)
+            for fd, what in events:
+                if handler := self._handlers.get(fd):
+                    try:
+                        handler(what)
+                    except Exception:
+                        traceback.print_exc(file=sys.stderr)
+            if not events:
+                return
 
     def _breathe(self) -> None:
         """Others may be many, and each of them may take long."""

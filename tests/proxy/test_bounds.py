@@ -111,6 +111,27 @@ def test_who_is_urgent_waits_for_few_of_many_that_take_long(
     assert 1 <= served <= 5, "all others came first"
 
 
+def test_who_was_just_let_in_is_heard_in_the_same_breath() -> None:
+    loop = Loop()
+    door, visitor = os.eventfd(1), os.eventfd(1)
+    worked: list[str] = []
+
+    def let_in(events: int) -> None:
+        os.eventfd_read(door)
+        loop.watch(visitor, hear, IN, urgent=True)
+
+    def hear(events: int) -> None:
+        os.eventfd_read(visitor)
+        worked.append("heard")
+
+    loop.watch(door, let_in, IN, urgent=True)
+    for _ in range(3):
+        loop.soon(lambda: worked.append("other"))
+    loop.turn(0)
+    loop.close()
+    assert worked[0] == "heard"
+
+
 def test_a_toxic_draws_nothing_for_connections_that_are_quiet(
     made: Inline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
