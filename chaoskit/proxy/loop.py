@@ -31,6 +31,8 @@ STREAM = IN | OUT | select.EPOLLRDHUP | select.EPOLLET
 
 BATCH = 64
 """Events that are taken at once."""
+MANY = 1000
+"""Timers that are kept before those that were cancelled are looked for."""
 BREATH = 0.005
 """Seconds of serving others after which the urgent ones are looked at again."""
 
@@ -60,6 +62,7 @@ class Loop:
         self._order = itertools.count()
         self._alarm = _timerfd()
         self._armed = float("inf")
+        self._many = MANY
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._posted: collections.deque[Callable[[], None]] = collections.deque()
         self._guard = threading.Lock()
@@ -111,6 +114,8 @@ class Loop:
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a moment of CLOCK_MONOTONIC, in seconds; never before it."""
         timer = Timer(when, callback)
+        if len(self._timers) >= self._many:
+            self._forget_cancelled()
         heapq.heappush(self._timers, (when, next(self._order), timer))
         if when < self._armed:
             self._arm(when)
@@ -225,6 +230,12 @@ class Loop:
             heapq.heappop(timers)
         if timers and timers[0][0] < self._armed:
             self._arm(timers[0][0])
+
+    def _forget_cancelled(self) -> None:
+        """Their moment may be a day away, and each connection may leave one behind."""
+        self._timers[:] = [one for one in self._timers if one[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._many = max(MANY, 2 * len(self._timers))
 
     def _arm(self, when: float) -> None:
         self._armed = when

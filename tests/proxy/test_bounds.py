@@ -12,6 +12,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import peers
@@ -198,6 +199,21 @@ def test_a_small_piece_does_not_keep_the_room_that_a_large_one_would_take(
     counted = re.search(r"^chaoskit_proxy_memory_bytes (\d+)$", counts, re.MULTILINE)
     assert counted
     assert took <= 2 * int(counted[1]) + 4_000_000
+
+
+def test_nothing_is_left_of_timers_that_were_cancelled() -> None:
+    loop = Loop()
+    fired: list[int] = []
+    kept = [
+        loop.at(loop.now() + 0.001 * number, partial(fired.append, number)) for number in range(9)
+    ]
+    for _ in range(20_000):
+        loop.at(loop.now() + 3600, kept.clear).cancel()
+    left = len(loop._timers)
+    while len(fired) < 9:
+        loop.turn(0.1)
+    loop.close()
+    assert left < 3000 and fired == list(range(9))
 
 
 def test_small_pieces_that_waited_go_on_together(
