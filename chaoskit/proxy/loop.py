@@ -150,7 +150,9 @@ class Loop:
         events = self._epoll.poll(0 if self._soon else timeout, BATCH)
         if len(events) == BATCH:
             self._serve_first()
-        self._next_breath = now() + BREATH
+        many = len(events) > 1
+        if many:
+            self._next_breath = now() + BREATH
         for fd, what in events:
             handler = handlers.get(fd)
             if handler is not None:
@@ -158,7 +160,8 @@ class Loop:
                     handler(what)
                 except Exception:
                     traceback.print_exc(file=sys.stderr)
-                self._breathe()
+                if many:
+                    self._breathe()
             elif fd == alarm:
                 self._ring()
             elif fd == first.fileno():

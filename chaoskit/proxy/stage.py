@@ -27,8 +27,9 @@ SMALL = 64 * 1024
 """Bytes that every stage may hold even when the proxy's memory is used up."""
 EACH = 160
 """Bytes that keeping a chunk takes beside its own: of small ones that is nearly all."""
-JOINED = 64 * 1024
-"""Bytes of a stream that are passed on as one when they go at the same time."""
+JOINED = 16 * 1024
+"""Bytes of a stream that are passed on as one when they go at the same time. Less than comes at
+once from a sender who has much: copying that would cost more than it saves."""
 
 
 class Memory:

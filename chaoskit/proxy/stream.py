@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from chaoskit.proxy.loop import HANGUP, Loop
 from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
-from chaoskit.proxy.stage import SMALL, Chunk, Memory, Next, Stage
+from chaoskit.proxy.stage import JOINED, SMALL, Chunk, Memory, Next, Stage
 
 if TYPE_CHECKING:
     from chaoskit.proxy.connection import Connection
@@ -260,7 +260,7 @@ class Stream:
                 return
             self.meter.received += len(data)
             moved += len(data)
-            if len(data) < COPIED:
+            if len(data) < JOINED:
                 # What was read is as large as it might have been, for as long as it is kept.
                 data = bytes(memoryview(data))
             self.inject(data)
