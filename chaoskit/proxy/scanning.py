@@ -32,8 +32,8 @@ class Scanning(Stage):
         self._ended = False
 
     def feed(self, data: Chunk) -> None:
-        # The first may be in someone's hands.
-        if len(self._queue) > 1 and len(self._queue[-1]) < TINY:
+        # The first may be in someone's hands; how what goes on now was cut may matter.
+        if len(self._queue) > 1 and len(self._queue[-1]) < TINY and self.blocked():
             self._queue[-1] += data
         else:
             self._queue.append(bytes(data))

@@ -28,8 +28,8 @@ SMALL = 64 * 1024
 EACH = 160
 """Bytes that keeping a chunk takes beside its own: of small ones that is nearly all."""
 JOINED = 16 * 1024
-"""Bytes of a stream that are passed on as one when they go at the same time. Less than comes at
-once from a sender who has much: copying that would cost more than it saves."""
+"""Bytes of a stream that are let go of as one. Less than comes at once from a sender who has much:
+copying that would cost more than it saves."""
 
 
 class Memory:
@@ -245,6 +245,9 @@ class Delaying(Stage):
             self._timer = self.stream.loop.at(due, self._due)
 
     def let_go(self) -> None:
+        # Stages behind may care how it was cut, as those who get datagrams do.
+        if not isinstance(self.next, Stage) and not self.stream.datagrams:
+            self._join()
         self._pass_all(float("inf"))
 
     def changed(self) -> None:
@@ -269,21 +272,22 @@ class Delaying(Stage):
         queue = self._queue
         while queue and queue[0][0] <= until:
             data = queue.popleft()[1]
-            if data is None:
-                self.end()
-                continue
-            parts, size = [data], len(data)
-            # Datagrams stay whole; of a stream's small chunks there may be very many.
-            while queue and queue[0][0] <= until and size < JOINED and not self.stream.datagrams:
-                data = queue[0][1]
-                if data is None:
-                    break
+            if data is not None:
+                self.release(len(data) + EACH)
+            self._pass(data)
+        self._set()
+
+    def _join(self) -> None:
+        """Of small chunks there may be very many, and a system call for each of them."""
+        queue = self._queue
+        while queue and queue[0][1] is not None:
+            parts, size = [], 0
+            while queue and size < JOINED and (data := queue[0][1]) is not None:
                 queue.popleft()
                 parts.append(data)
                 size += len(data)
             self.release(size + EACH * len(parts))
             self.emit(parts[0] if len(parts) == 1 else b"".join(parts))
-        self._set()
 
     def _set(self) -> None:
         if self._timer is not None:

@@ -237,6 +237,30 @@ def test_small_pieces_that_waited_go_on_together(
     assert made.read(server, len(sent)) == sent
 
 
+@pytest.mark.parametrize("how", ["comes", "is let go of"])
+def test_what_comes_to_another_toxic_stays_cut(
+    made: Inline, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    client, server = made.connect()
+    made.add("slicer", "upstream", average_size=7)
+    made.add("latency", "upstream", name="late", latency=20 if how == "comes" else 60_000)
+    made.add("noop", "upstream")
+    (connection,) = made.link.connections()
+    assert connection.up is not None
+    last = connection.up.stages[-1]
+    pieces = []
+    monkeypatch.setattr(
+        stage.Stage, "feed", lambda self, data: (pieces.append(len(data)), self.emit(data))
+    )
+    assert type(last) is stage.Stage
+    made.send(client, bytes(700))
+    made.turn(0.02)
+    if how != "comes":
+        made.link.remove("late")
+    assert made.read(server, 700) == bytes(700)
+    assert pieces == [7] * 100
+
+
 def test_small_pieces_for_a_receiver_that_takes_nothing_wait_together(made: Inline) -> None:
     client, server = made.connect()
     made.narrow()
