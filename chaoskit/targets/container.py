@@ -21,12 +21,13 @@ from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.docker_protect import container_ids, why_protected
 from chaoskit.targets.files import Files
+from chaoskit.targets.network import Network
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, Files, Target):
+class ContainerTarget(Burdens, Files, Network, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
