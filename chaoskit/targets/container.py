@@ -35,6 +35,7 @@ class ContainerTarget(Burdens, Files, Target):
     """
 
     kind = "docker"
+    inside = True
 
     def __init__(
         self,
@@ -201,7 +202,9 @@ class ContainerTarget(Burdens, Files, Target):
         )
 
     def tree(self) -> list[Proc]:
-        """All processes in it, those of `docker exec` too: they are no children of its first."""
+        """All processes in it, those of `docker exec` too: they are no children of its first.
+        Helpers of ours in its control groups are none of its own."""
+        from chaoskit.matching import of_chaoskit
         from chaoskit.procfs import processes
 
         root = self.root
@@ -210,7 +213,9 @@ class ContainerTarget(Burdens, Files, Target):
         found: list[Proc] = [root]
         for process in processes():
             with contextlib.suppress(Gone, PermissionError):
-                if process != root and self.id in container_ids(process):
+                if process == root or self.id not in container_ids(process):
+                    continue
+                if not of_chaoskit(process):
                     found.append(process)
         return found
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from chaoskit.errors import ChaoskitError
+from chaoskit.mounts import below, mount_number, mounts_of
 from chaoskit.procfs import Process
 
 _LINKS = 40
@@ -74,18 +75,16 @@ def _outside(process: Process, inner: str) -> str:
     """Our path of the folder that the process calls `inner`, which has no links in it."""
     folder = os.open(f"/proc/{process.pid}/root{inner}", os.O_PATH | os.O_CLOEXEC)
     try:
-        wanted = os.fstat(folder)
-        with open(f"/proc/self/fdinfo/{folder}") as file:
-            fields = dict(line.split(":", 1) for line in file)
+        wanted, number = os.fstat(folder), mount_number(folder)
         candidates = [os.readlink(f"/proc/self/fd/{folder}")]
     finally:
         os.close(folder)
-    for number, device, top, mounted in _mounts(f"/proc/{process.pid}/mountinfo"):
-        if number == int(fields["mnt_id"]) and (inside := _below(inner, mounted)) is not None:
-            at = f"{top.rstrip('/')}{inside}" or "/"
-            for _, other, its_top, here in _mounts("/proc/self/mountinfo"):
-                if other == device and (inside := _below(at, its_top)) is not None:
-                    candidates.append(f"{here.rstrip('/')}{inside}" or "/")
+    for theirs in mounts_of(process.pid):
+        if theirs.number == number and (inside := below(inner, theirs.point)) is not None:
+            at = f"{theirs.top.rstrip('/')}{inside}" or "/"
+            for ours in mounts_of():
+                if ours.device == theirs.device and (inside := below(at, ours.top)) is not None:
+                    candidates.append(f"{ours.point.rstrip('/')}{inside}" or "/")
     for candidate in candidates:
         try:
             if os.path.samestat(os.stat(candidate), wanted):
@@ -95,27 +94,3 @@ def _outside(process: Process, inner: str) -> str:
     raise ChaoskitError(
         "only the process itself can see it, so nothing could be taken away after its end"
     )
-
-
-def _mounts(path: str) -> list[tuple[int, str, str, str]]:
-    """(id, device, which folder of the file system, where it is mounted), the newest first."""
-    found = []
-    with open(path, errors="surrogateescape") as file:
-        for line in file:
-            number, _, device, top, mounted, *_ = line.split()
-            found.append((int(number), device, _plain(top), _plain(mounted)))
-    return found[::-1]
-
-
-def _plain(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
-
-
-def _below(path: str, folder: str) -> str | None:
-    """What comes after the folder in the path (`/x` or nothing); None when it is not below it."""
-    folder = folder.rstrip("/")
-    if path.rstrip("/") == folder:
-        return ""
-    return path[len(folder) :] if path.startswith(f"{folder}/") else None
