@@ -133,6 +133,15 @@ def to_join(groups: Mapping[str, Group]) -> list[Group]:
     return list(dict.fromkeys(found))
 
 
+def memory_free(groups: Mapping[str, Group]) -> tuple[int, int]:
+    """Bytes that a process in these groups can take before the OOM killer is called, and those that
+    it can while the reserve stays."""
+    # A helper asks the same before each part that it takes: who refuses and who stops agree.
+    from chaoskit.helpers import burden
+
+    return burden.memory_free(groups["memory"].folder if "memory" in groups else "")
+
+
 def held_back(group: Group | None) -> tuple[float, float]:
     """Seconds for which the quotas of that group and of those above it have kept processes of
     theirs from a processor, added up over the processors, and the longest period of these quotas:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from chaoskit.capabilities import Proc
-from chaoskit.cgroups import groups_of, held_back, own_groups, take_out, to_join
+from chaoskit.cgroups import groups_of, held_back, memory_free, own_groups, take_out, to_join
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
-from chaoskit.model.binding import Binding
 from chaoskit.procfs import Process, processes, tree
+from chaoskit.targets.rooted import Rooted
 
 _PROGRAM = Path(__file__).parent.parent / "helpers" / "burden.py"
 
@@ -29,20 +29,14 @@ MOST_SECONDS = 24 * 3600.0
 """What a helper lives at most when nobody says less."""
 
 
-class Burdens:
+class Burdens(Rooted):
     """A target beside which helpers of ours can work: gives the capability `HasBurdens`.
 
     inside: they work in its control groups, and end with it. That is what a container is to its
     kernel: what they use counts as the container's, whatever its image has.
     """
 
-    binding: Binding
-    root: Process
     inside: ClassVar[bool] = False
-
-    @property
-    def mark(self) -> str:
-        return f"{self.binding.mark}-{self.root.pid}"
 
     def cpus(self) -> list[int]:
         try:
@@ -155,11 +149,7 @@ class Burdens:
         return self._memory()[1]
 
     def _memory(self) -> tuple[int, int]:
-        # The helper asks the same before each part that it takes: who refuses and who stops agree.
-        from chaoskit.helpers.burden import memory_free
-
-        groups = groups_of(self.root) if self.inside else own_groups()
-        return memory_free(groups["memory"].folder if "memory" in groups else "")
+        return memory_free(groups_of(self.root) if self.inside else own_groups())
 
     def descriptors(self) -> tuple[int, int]:
         used, _, most = Path("/proc/sys/fs/file-nr").read_text().split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -19,14 +20,14 @@ from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.docker_protect import container_ids, why_protected
-from chaoskit.targets.files import Files
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, Files, Target):
+class ContainerTarget(Burdens, ContainerFiles, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -234,6 +235,10 @@ class ContainerTarget(Burdens, Files, Target):
 
     def process(self, key: str) -> Process:
         return Process.from_key(key)
+
+    def volumes(self) -> list[str]:
+        mounts = self.told.get("Mounts") or []
+        return [os.path.realpath(one["Source"]) for one in mounts if one.get("Type") == "volume"]
 
     @property
     def complement(self) -> int:

@@ -37,19 +37,17 @@ def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
 
 
 def with_chaoskit() -> frozenset[str]:
-    """The ids of the containers on this machine in which chaoskit runs: us, and other runs. A helper
-    that was only put into a container's control groups sees our files, not those of the container.
+    """The ids of the containers on this machine in which chaoskit runs: us, and other runs. (A
+    helper that was only put into a container's control groups sees our files, not the container's.)
     """
     own = self_and_ancestors()
     ours = Process.at(os.getpid()).namespace("mnt")
     found: set[str] = set()
     for process in processes():
         try:
-            if process.pid in own:
+            another = of_chaoskit(process) or runs_chaoskit(process.cmdline())
+            if process.pid in own or (another and process.namespace("mnt") != ours):
                 found.update(container_ids(process))
-            elif of_chaoskit(process) or runs_chaoskit(process.cmdline()):
-                if process.namespace("mnt") != ours:
-                    found.update(container_ids(process))
         except (Gone, PermissionError):
             continue
     return frozenset(found)
