@@ -98,6 +98,9 @@ class HasBurdens(Protocol):
     def mark(self) -> str:
         """Unique to this target in this step of this run; part of each helper's arguments."""
 
+    def no_burden(self) -> str | None:
+        """Why no helper can work there; None when one can."""
+
     def cpus(self) -> list[int]:
         """The processors that the target may run on. Raises Gone."""
 
@@ -114,15 +117,16 @@ class HasBurdens(Protocol):
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`, and
-        whether it is `stopped`. Raises Gone when it or the target has ended."""
+        a processor, or was kept from one by a quota), `age` seconds, `rss` bytes, `read` and
+        `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
+        target has ended."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
 
     def memory_room(self) -> int:
-        """Bytes that can be taken while the reserve stays free: 5% or 256 MiB, whichever is more,
-        of the machine and of each control group with a limit."""
+        """Bytes that can be taken while the reserve stays free: of the machine 5% or 256 MiB,
+        whichever is more, and of each control group with a limit 5% or 16 MiB."""
 
     def descriptors(self) -> tuple[int, int]:
         """The machine's open descriptors and their limit."""
