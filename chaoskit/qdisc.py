@@ -1,4 +1,4 @@
-"""Root queueing disciplines of network devices, spoken with over netlink; and netem as one of ours.
+"""Root queueing disciplines of network devices, over netlink; and netem as one of ours.
 
 A device that nobody has configured has one of the kernel's own, whose handle is 0. Any other is
 somebody's: replacing it would delete its classes and filters for good, so it never is. A qdisc has
@@ -10,51 +10,25 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import statistics
-import struct
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from chaoskit import netem
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.units import Json
 from chaoskit.namespaces import in_new_network
+from chaoskit.netem import Netem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT = "default"
 """What a device shows when its root is the kernel's own: which one that is, the kernel decides."""
-LIMIT = 100_000
-"""Packets that one qdisc of ours may hold back; what comes beyond would be lost."""
 _LOOPBACK = 1
 """The index of the only device that every namespace has."""
 _ROOT = 0xFFFFFFFF
-_WHOLE = 2**32 - 1
-"""A probability of 1, as netem counts."""
-_UNIT = 8192
-"""The standard deviation in a table of netem's; its numbers have 16 bits."""
-_TABLE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Netem:
-    """What is done to the packets. delay, jitter: seconds. loss is not among it: nftables can.
-
-    distribution: of the jitter; uniform, normal (jitter is its standard deviation) or pareto.
-    correlation: of a delay, a doubling or a bit flip with the one before.
-    reorder: the share that goes at once, while all others come `delay` late.
-    """
-
-    delay: float = 0.0
-    jitter: float = 0.0
-    distribution: str = "uniform"
-    correlation: float = 0.0
-    duplicate: float = 0.0
-    corrupt: float = 0.0
-    reorder: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +54,19 @@ def missing() -> str | None:
     return _tried(Netem(delay=0.001), "1234:")[1]
 
 
-def rounded(netem: Netem, handle: str) -> Json:
+def rounded(what: Netem, handle: str) -> Json:
     """That qdisc as a device would show it: asked from the kernel, which rounds as it likes, on the
     loopback of a namespace that is thrown away. Raises ChaoskitError when it has no netem."""
-    shown, why = _tried(netem, handle)
+    shown, why = _tried(what, handle)
     if why is not None:
         raise ChaoskitError(why)
     return shown
 
 
 @cache
-def _tried(netem: Netem, handle: str) -> tuple[Json, str | None]:
+def _tried(what: Netem, handle: str) -> tuple[Json, str | None]:
     def work() -> Json:
-        put(_LOOPBACK, netem, handle)
+        put(_LOOPBACK, what, handle)
         return root_of(_LOOPBACK)
 
     try:
@@ -129,11 +103,11 @@ def root_of(index: int) -> Json:
     return DEFAULT  # One that is down has none to show.
 
 
-def put(index: int, netem: Netem, handle: str) -> None:
+def put(index: int, what: Netem, handle: str) -> None:
     """Make netem the root of a device whose root is the kernel's own: from any other the kernel
     itself refuses. Raises Gone, ChaoskitError."""
     with _netlink(f"network device {index}") as ip:
-        ip.tc("add", "netem", index=index, handle=_number(handle), parent=_ROOT, netem=netem)
+        ip.tc("add", "netem", index=index, handle=_number(handle), parent=_ROOT, netem=what)
 
 
 def delete(index: int, handle: str | None) -> None:
@@ -152,7 +126,7 @@ def _netlink(what: str = "", *harmless: int) -> Iterator[Any]:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    _teach()
+    netem.teach()
     try:
         with IPRoute() as ip:
             yield ip
@@ -179,7 +153,6 @@ def _number(handle: str) -> int:
 
 
 def _shown(told: Any) -> Json:
-    """Zeros are left out. Times are in nanoseconds, shares as whole numbers of 32 bits."""
     if not told["handle"]:
         return DEFAULT
     found: dict[str, Json] = {
@@ -188,100 +161,4 @@ def _shown(told: Any) -> Json:
     }
     if found["kind"] != "netem":
         return found
-    options = told.get_attr("TCA_OPTIONS")
-    found |= {
-        "delay": _time(options, "TCA_NETEM_LATENCY64", "delay"),
-        "jitter": _time(options, "TCA_NETEM_JITTER64", "jitter"),
-    }
-    found |= {name: options[name] for name in ("limit", "loss", "gap", "duplicate")}
-    for part in ("CORR", "REORDER", "CORRUPT", "RATE"):
-        if (inner := options.get_attr(f"TCA_NETEM_{part}")) is not None:
-            found |= {str(field[0]): inner[field[0]] for field in inner.fields}
-    return {name: value for name, value in found.items() if value}
-
-
-def _time(options: Any, exact: str, ticks: str) -> int:
-    value = options.get_attr(exact)
-    return int(options[ticks]) * 64 if value is None else int(value["ns"])
-
-
-@cache
-def _teach() -> None:
-    """pyroute2's own netem knows neither tables of distributions nor delays in nanoseconds."""
-    from pyroute2.netlink import nla
-    from pyroute2.netlink.rtnl import tcmsg
-    from pyroute2.netlink.rtnl.tcmsg import sched_netem
-
-    known = sched_netem.options
-
-    class options(known):  # type: ignore[misc,valid-type]
-        nla_map = (
-            *known.nla_map[:2],
-            ("TCA_NETEM_DELAY_DIST", "cdata"),
-            *known.nla_map[3:],
-            ("TCA_NETEM_ECN", "none"),
-            ("TCA_NETEM_RATE64", "none"),
-            ("TCA_NETEM_PAD", "none"),
-            ("TCA_NETEM_LATENCY64", "time"),
-            ("TCA_NETEM_JITTER64", "time"),
-        )
-
-        class time(nla):  # type: ignore[misc]
-            fields = (("ns", "q"),)
-
-    class netem:
-        parent = _ROOT
-        stats = sched_netem.options
-        get_parameters = staticmethod(lambda given: _parameters(given["netem"]))
-
-    netem.options = options  # type: ignore[attr-defined]
-    tcmsg.plugins["netem"] = netem
-
-
-def _parameters(netem: Netem) -> Mapping[str, Any]:
-    like = _share(netem.correlation)
-    attributes: list[list[Any]] = [
-        ["TCA_NETEM_LATENCY64", {"ns": round(netem.delay * 1e9)}],
-        ["TCA_NETEM_JITTER64", {"ns": round(netem.jitter * 1e9)}],
-        [
-            "TCA_NETEM_CORR",
-            {
-                "delay_corr": like if netem.jitter else 0,
-                "loss_corr": 0,
-                "dup_corr": like if netem.duplicate else 0,
-            },
-        ],
-    ]
-    if netem.reorder:
-        share = {"prob_reorder": _share(netem.reorder), "corr_reorder": like}
-        attributes.append(["TCA_NETEM_REORDER", share])
-    if netem.corrupt:
-        share = {"prob_corrupt": _share(netem.corrupt), "corr_corrupt": like}
-        attributes.append(["TCA_NETEM_CORRUPT", share])
-    if netem.jitter and netem.distribution != "uniform":
-        attributes.append(["TCA_NETEM_DELAY_DIST", _table(netem.distribution)])
-    return {
-        "delay": 0,
-        "jitter": 0,
-        "limit": LIMIT,
-        "loss": 0,
-        "gap": 1 if netem.reorder else 0,
-        "duplicate": _share(netem.duplicate),
-        "attrs": attributes,
-    }
-
-
-def _share(fraction: float) -> int:
-    return round(fraction * _WHOLE)
-
-
-def _table(distribution: str) -> bytes:
-    """Numbers of mean 0 and deviation 1, one of which is drawn for each packet."""
-    points = [(number + 0.5) / _TABLE for number in range(_TABLE)]
-    if distribution == "normal":
-        drawn = [statistics.NormalDist().inv_cdf(point) for point in points]
-    else:
-        # Shape 3, as chaoskit's own proxy has it: mean 1.5, deviation the root of 0.75.
-        drawn = [((1 - point) ** (-1 / 3) - 1.5) / 0.75**0.5 for point in points]
-    numbers = [max(-32768, min(32767, round(value * _UNIT))) for value in drawn]
-    return struct.pack(f"={_TABLE}h", *numbers)
+    return found | netem.shown(told.get_attr("TCA_OPTIONS"))
