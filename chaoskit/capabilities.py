@@ -233,6 +233,9 @@ class IsContainer(Protocol):
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
 
+    def paused(self) -> bool:
+        """Whether the incarnation is frozen. Raises Gone when it has ended."""
+
     def pause(self) -> None: ...
 
     def unpause(self) -> None: ...

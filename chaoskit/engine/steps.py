@@ -298,7 +298,12 @@ class Steps:
             often = OUTCOME_EVERY if open_groups else upkeep.every
             if cancel.wait(min(left, often)):
                 raise Interrupted("the run is aborting")
-            upkeep.turn()
+            try:
+                upkeep.turn()
+            except (Interrupted, Refused, StateError):
+                raise
+            except (OSError, ChaoskitError) as error:
+                raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
             for key, lives in list(open_groups.items()):
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):

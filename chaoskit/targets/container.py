@@ -10,8 +10,9 @@ from typing import Any
 
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
-from chaoskit.docker.match import ContainerMatch, name_of
+from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.freezer import frozen
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.target import Claim, Target
@@ -70,7 +71,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     @property
     def label(self) -> str:
-        return f"container {self.name} ({self.image})"
+        image = self.image.removeprefix("sha256:")[:_SHOWN] if _is_id(self.image) else self.image
+        return f"container {self.name} ({image})"
 
     @property
     def mark(self) -> str:
@@ -132,6 +134,17 @@ class ContainerTarget(Burdens, Files, Target):
     def state(self) -> ContainerState:
         """What the daemon says of it now, whatever its incarnation. Raises Gone, NoDaemon."""
         return ContainerState.of(self.daemon.inspect(self.id))
+
+    def paused(self) -> bool:
+        """Whether its incarnation is frozen: seen here where it can be, which costs the daemon
+        nothing. Raises Gone, NoDaemon."""
+        if self.here:
+            self.root.stat()
+            return frozen(self.root.pid)
+        state = self.state()
+        if not state.runs or state.started != self.started:
+            raise Gone("it was restarted or has ended")
+        return state.status == "paused"
 
     def there(self) -> bool:
         try:
@@ -232,6 +245,31 @@ class ContainerTarget(Burdens, Files, Target):
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
 
+    def addresses_of(self, peer: str) -> list[str]:
+        """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
+        `service:NAME` (of compose, in its own project) names, now. Raises ChaoskitError when there
+        are none, NoDaemon."""
+        kind, _, name = peer.partition(":")
+        project = (self.told.get("Config", {}).get("Labels") or {}).get(PROJECT)
+        match kind:
+            case "container":
+                wanted = ContainerMatch(name=name)
+            case "label":
+                wanted = ContainerMatch(label=name)
+            case _:
+                wanted = ContainerMatch(compose_service=name, compose_project=project)
+        found = [
+            address
+            for told in self.daemon.containers()
+            if told["Id"] != self.id and wanted.matches(told)
+            for network in networks_of(told).values()
+            for address in (network.get("IPAddress"), network.get("GlobalIPv6Address"))
+            if address
+        ]
+        if not found:
+            raise ChaoskitError(f"no container with an address is {peer}")
+        return found
+
     def pause(self) -> None:
         self.daemon.do(lambda api: api.pause(self.id))
 
@@ -254,3 +292,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     def start(self) -> None:
         self.daemon.do(lambda api: api.start(self.id))
+
+
+def _is_id(image: str) -> bool:
+    """An image without a name is called by its id, which is long."""
+    return image.startswith("sha256:")
