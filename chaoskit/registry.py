@@ -39,6 +39,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "limit-data": "chaoskit.faults.limit_data:LimitData",
         "loss": "chaoskit.faults.loss:Loss",
         "corrupt": "chaoskit.faults.corrupt:Corrupt",
+        "reorder": "chaoskit.faults.reorder:Reorder",
+        "duplicate": "chaoskit.faults.duplicate:Duplicate",
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
     },
@@ -60,6 +62,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 _OF_KIND: Mapping[tuple[str, str], str] = {
     ("pause", "docker"): "chaoskit.faults.container_pause:PauseContainer",
     ("kill", "docker"): "chaoskit.faults.container_kill:KillContainer",
+    ("latency", "docker"): "chaoskit.faults.slow_network:SlowNetwork",
+    ("corrupt", "docker"): "chaoskit.faults.spoiled_packets:SpoiledPackets",
 }
 """Faults that are another thing on some kind of target, by their name and that kind: a process is
 paused by signals, a container by its freezer."""
