@@ -7,7 +7,7 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
@@ -296,3 +296,41 @@ class HasNetwork(Protocol):
     def addresses_of(self, peer: str) -> Sequence[str]:
         """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
         ChaoskitError when there are none, or when nobody can be asked."""
+
+
+@runtime_checkable
+class HasPackets(Protocol):
+    """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    def cannot_disturb(self, what: Impairment) -> str | None:
+        """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
+
+    def disturb_remarks(self, what: Impairment) -> Sequence[str]:
+        """By which way, and what a person should know of that. Raises Gone, ChaoskitError."""
+
+    def disturbed_by_itself(self, what: Impairment) -> bool:
+        """Whether it goes by itself when nobody of ours is left. Raises Gone, ChaoskitError."""
+
+    def disturbing(self, what: Impairment) -> Iterator[Change]:
+        """The cells that it takes, in order. Raises Gone, ChaoskitError."""
+
+    def disturbed(self, change: Change) -> Json:
+        """What that cell holds now. Raises Gone, ChaoskitError."""
+
+    def disturb(self, what: Impairment, change: Change) -> None: ...
+
+    def calm(self, change: Change, *, whatever: bool = False) -> None:
+        """Put back what was in that cell: only if ours is there now, or whatever is."""
+
+    def keep_disturbed(self, changes: Sequence[Change]) -> None:
+        """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
+        """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
+        ChaoskitError, Interrupted."""
