@@ -33,7 +33,7 @@ def once(command: list[str], cwd: Path) -> tuple[float, float, float]:
 
 
 def _watch(pid: int, peaks: dict[str, float]) -> None:
-    """The peak of each child, as long as the process lives: seldom, or the watch slows the start."""
+    """The peak of each child, while the process lives: seldom, or the watch slows the start."""
     while True:
         time.sleep(0.01)
         try:
