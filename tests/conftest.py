@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
-# A suite that was started by `nohup` ignores SIGHUP, and so would everything that it starts.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
+
+# A suite that was started by `nohup`, or in the background of a script, ignores these, and so would
+# everything that it starts.
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+# Loaded here and not when first asked: a guardian has it in memory, even when the disk is gone.
+from docker import APIClient
+from docker.constants import DEFAULT_DOCKER_API_VERSION as NEWEST
+from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
+from docker.utils import version_lt
+from requests.exceptions import RequestException
+from urllib3.exceptions import InsecureRequestWarning
+
 from chaoskit.clock import now
+from chaoskit.docker.ssh import Adapter
 from chaoskit.docker.trouble import NoDaemon, Silent, Told, no_daemon, no_docker
 from chaoskit.errors import ChaoskitError, Gone
 
@@ -105,9 +116,6 @@ class Daemon:
                 self._clients.popitem()[1].close()
 
     def _call(self, ask: Callable[[Any], R], patience: float) -> R:
-        from docker.errors import APIError, DockerException, NotFound
-        from requests.exceptions import RequestException
-
         try:
             return ask(self._client(patience))
         except NotFound as error:
@@ -130,11 +138,6 @@ class Daemon:
 
     def _handshake(self) -> str:
         """The version of its API that we speak with it. Raises NoDaemon."""
-        from docker.constants import DEFAULT_DOCKER_API_VERSION as NEWEST
-        from docker.errors import APIError, DockerException
-        from docker.utils import version_lt
-        from requests.exceptions import RequestException
-
         def ask() -> Any:
             with self._connect(OLDEST, FIRST) as api:
                 return api.version(api_version=False)
@@ -160,14 +163,10 @@ class Daemon:
         return str(NEWEST if version_lt(NEWEST, told) else told)
 
     def _connect(self, version: str, patience: float) -> Any:
-        from docker import APIClient
-
         if not self.where.url.startswith(_SCHEMES):
             raise ValueError(f"expected {', '.join(_SCHEMES[:2])} or {_SCHEMES[2]}")
         options = {"version": version, "timeout": patience, "max_pool_size": CONNECTIONS}
         if self.where.url.startswith("ssh://"):
-            from chaoskit.docker.ssh import Adapter
-
             api = APIClient(base_url="unix:///ssh", **options)
             api.mount("http+docker://", Adapter(self.where.url, patience, CONNECTIONS))
         else:
@@ -178,21 +177,14 @@ class Daemon:
         return api
 
     def _tls(self) -> Any:
-        from docker.tls import TLSConfig
-
         if not self.where.tls:
             return False
-        authority, *ours = (
-            Path(self.where.tls) / name for name in ("ca.pem", "cert.pem", "key.pem")
-        )
+        folder = Path(self.where.tls)
+        authority, *ours = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
         needed = [*([authority] if self.where.verify else []), *ours]
         if missing := [str(path) for path in needed if not path.is_file()]:
             raise Told(f"TLS needs {missing[0]}, which is not there")
         if not self.where.verify:
-            import warnings
-
-            from urllib3.exceptions import InsecureRequestWarning
-
             warnings.simplefilter("ignore", InsecureRequestWarning)  # The user has said so.
         return TLSConfig(
             client_cert=tuple(map(str, ours)),

@@ -12,6 +12,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from requests.exceptions import Timeout
+
 from chaoskit.errors import ChaoskitError
 
 
@@ -29,8 +31,6 @@ class Told(OSError):
 
 def no_daemon(place: str, error: BaseException, patience: float) -> NoDaemon:
     """What to tell of an error that is none of a daemon's own answers."""
-    from requests.exceptions import Timeout
-
     causes = list(_causes(error))
     if any(isinstance(cause, Timeout | TimeoutError) for cause in causes):
         return Silent(f"the Docker daemon at {place} did not answer within {patience:g}s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chaoskit.capabilities import IsContainer
@@ -22,36 +22,32 @@ class PauseContainer(Fault[IsContainer]):
 
     def changes(self, target: IsContainer) -> Iterator[Change]:
         try:
-            key = f"{target.key} started {target.started}"
-            yield Change(key, _now(target, key), "paused")
+            yield Change(f"{target.key} started {target.started}", _now(target), "paused")
         except Gone:
             return
 
     def look(self, target: IsContainer, change: Change) -> Json:
-        return _now(target, change.key)
+        return _now(target)
 
     def make(self, target: IsContainer, change: Change) -> None:
-        self._unless(target, change, "paused", target.pause)
+        _ask(target, target.pause, "paused")
 
     def unmake(self, target: IsContainer, change: Change) -> None:
-        self._unless(target, change, "running", target.unpause)
-
-    def _unless(self, target: IsContainer, change: Change, wanted: str, do: object) -> None:
-        """A daemon says no to pausing what is paused: a request of ours may have been there before,
-        and its answer lost."""
-        assert callable(do)
-        try:
-            do()
-        except ChaoskitError:
-            if _now(target, change.key) != wanted:
-                raise
+        _ask(target, target.unpause, "running")
 
     def way_back(self) -> str:
         return "the container is unpaused"
 
 
-def _now(target: IsContainer, key: str) -> str:
-    state = target.state()
-    if not state.runs or state.started != key.rpartition(" ")[2]:
-        raise Gone("it was restarted or has ended")
-    return state.status
+def _now(target: IsContainer) -> str:
+    return "paused" if target.paused() else "running"
+
+
+def _ask(target: IsContainer, do: Callable[[], None], wanted: str) -> None:
+    """A daemon says no to pausing what is paused: a request of ours may have been there before, and
+    its answer lost."""
+    try:
+        do()
+    except ChaoskitError:
+        if _now(target) != wanted:
+            raise

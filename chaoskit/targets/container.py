@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -10,22 +11,25 @@ from typing import Any
 
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
-from chaoskit.docker.match import ContainerMatch, name_of
+from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.freezer import frozen
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
-from chaoskit.targets.files import Files
+from chaoskit.targets.network import Network
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, Files, Target):
+class ContainerTarget(Burdens, ContainerFiles, Network, Disturbed, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -35,6 +39,7 @@ class ContainerTarget(Burdens, Files, Target):
     """
 
     kind = "docker"
+    inside = True
 
     def __init__(
         self,
@@ -70,7 +75,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     @property
     def label(self) -> str:
-        return f"container {self.name} ({self.image})"
+        image = self.image.removeprefix("sha256:")[:_SHOWN] if _is_id(self.image) else self.image
+        return f"container {self.name} ({image})"
 
     @property
     def mark(self) -> str:
@@ -132,6 +138,17 @@ class ContainerTarget(Burdens, Files, Target):
     def state(self) -> ContainerState:
         """What the daemon says of it now, whatever its incarnation. Raises Gone, NoDaemon."""
         return ContainerState.of(self.daemon.inspect(self.id))
+
+    def paused(self) -> bool:
+        """Whether its incarnation is frozen: seen here where it can be, which costs the daemon
+        nothing. Raises Gone, NoDaemon."""
+        if self.here:
+            self.root.stat()
+            return frozen(self.root.pid)
+        state = self.state()
+        if not state.runs or state.started != self.started:
+            raise Gone("it was restarted or has ended")
+        return state.status == "paused"
 
     def there(self) -> bool:
         try:
@@ -201,7 +218,9 @@ class ContainerTarget(Burdens, Files, Target):
         )
 
     def tree(self) -> list[Proc]:
-        """All processes in it, those of `docker exec` too: they are no children of its first."""
+        """All processes in it, those of `docker exec` too: they are no children of its first.
+        Helpers of ours in its control groups are none of its own."""
+        from chaoskit.matching import of_chaoskit
         from chaoskit.procfs import processes
 
         root = self.root
@@ -210,12 +229,18 @@ class ContainerTarget(Burdens, Files, Target):
         found: list[Proc] = [root]
         for process in processes():
             with contextlib.suppress(Gone, PermissionError):
-                if process != root and self.id in container_ids(process):
+                if process == root or self.id not in container_ids(process):
+                    continue
+                if not of_chaoskit(process):
                     found.append(process)
         return found
 
     def process(self, key: str) -> Process:
         return Process.from_key(key)
+
+    def volumes(self) -> list[str]:
+        mounts = self.told.get("Mounts") or []
+        return [os.path.realpath(one["Source"]) for one in mounts if one.get("Type") == "volume"]
 
     @property
     def complement(self) -> int:
@@ -231,6 +256,31 @@ class ContainerTarget(Burdens, Files, Target):
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def addresses_of(self, peer: str) -> list[str]:
+        """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
+        `service:NAME` (of compose, in its own project) names, now. Raises ChaoskitError when there
+        are none, NoDaemon."""
+        kind, _, name = peer.partition(":")
+        project = (self.told.get("Config", {}).get("Labels") or {}).get(PROJECT)
+        match kind:
+            case "container":
+                wanted = ContainerMatch(name=name)
+            case "label":
+                wanted = ContainerMatch(label=name)
+            case _:
+                wanted = ContainerMatch(compose_service=name, compose_project=project)
+        found = [
+            address
+            for told in self.daemon.containers()
+            if told["Id"] != self.id and wanted.matches(told)
+            for network in networks_of(told).values()
+            for address in (network.get("IPAddress"), network.get("GlobalIPv6Address"))
+            if address
+        ]
+        if not found:
+            raise ChaoskitError(f"no container with an address is {peer}")
+        return found
 
     def pause(self) -> None:
         self.daemon.do(lambda api: api.pause(self.id))
@@ -254,3 +304,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     def start(self) -> None:
         self.daemon.do(lambda api: api.start(self.id))
+
+
+def _is_id(image: str) -> bool:
+    """An image without a name is called by its id, which is long."""
+    return image.startswith("sha256:")
