@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
+from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
@@ -197,3 +198,55 @@ class HasLink(Protocol):
     def shows(self, what: Sequence[Impairment]) -> bool | None:
         """Whether traffic of our own through the link shows these; None when that tells nothing.
         Looks at the abort meanwhile."""
+
+
+@runtime_checkable
+class IsContainer(Protocol):
+    """A container: can be paused, ended and started by its daemon."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    @property
+    def key(self) -> str:
+        """The container, whatever its incarnation."""
+
+    @property
+    def started(self) -> str:
+        """When the incarnation that is hurt was started: with the key it names it. Raises Gone."""
+
+    @property
+    def here(self) -> bool:
+        """Whether its processes are on this machine and to be seen by us."""
+
+    @property
+    def complement(self) -> int:
+        """How many matched when this target was found."""
+
+    def state(self) -> ContainerState:
+        """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
+        daemon does not answer."""
+
+    def successors(self) -> Sequence[str]:
+        """For people: those that match now and were not there when this target was found."""
+
+    def paused(self) -> bool:
+        """Whether the incarnation is frozen. Raises Gone when it has ended."""
+
+    def pause(self) -> None: ...
+
+    def unpause(self) -> None: ...
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its first process."""
+
+    def stop(self, grace: float) -> None:
+        """As its daemon stops it: its stop signal, and SIGKILL after so many seconds."""
+
+    def restart(self, grace: float) -> None: ...
+
+    def start(self) -> None:
+        """Nothing when it runs."""

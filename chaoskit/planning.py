@@ -124,7 +124,11 @@ class _Planner:
     def _fault(self, number: str, step: FaultStep) -> None:
         fault = step.fault
         binding = Binding(
-            run=self.own or "plan", step=number, folder=self.state.path, redactor=self.redactor
+            run=self.own or "plan",
+            step=number,
+            folder=self.state.path,
+            redactor=self.redactor,
+            allow_host=self.experiment.blast_radius.allow_host,
         )
         most = step.stages[-1] if step.stages else step.pick
         try:
@@ -228,6 +232,8 @@ def limit_texts(limits: BlastRadius) -> Iterator[str]:
     yield f"at most {show_duration(limits.max_duration)} in all"
     for user in limits.allow_users:
         yield f"processes of user {user} allowed"
+    if limits.allow_host:
+        yield "the machine under a container may be reached"
 
 
 def _hash(experiment: Experiment, targets: Collection[str]) -> str:

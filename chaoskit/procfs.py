@@ -175,6 +175,10 @@ class Process:
     def exe(self) -> str:
         return self._link("exe")
 
+    def namespace(self, kind: str) -> str:
+        """Which namespace of that kind (`net`, `pid`, `mnt`) it is in: `net:[4026531840]`."""
+        return self._link(f"ns/{kind}")
+
     def cpu_seconds(self) -> float:
         fields = self.stat()
         return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS

@@ -23,6 +23,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "faults": {
         "pause": "chaoskit.faults.pause:Pause",
         "kill": "chaoskit.faults.kill:Kill",
+        "stop": "chaoskit.faults.stop:Stop",
+        "restart": "chaoskit.faults.restart:Restart",
         "cpu": "chaoskit.faults.cpu:Cpu",
         "disk-fill": "chaoskit.faults.disk_fill:DiskFill",
         "memory": "chaoskit.faults.memory:Memory",
@@ -43,6 +45,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",
         "proxy": "chaoskit.targets.proxy:ProxySelector",
+        "docker": "chaoskit.targets.docker:DockerSelector",
     },
     "probes": {
         "http": "chaoskit.probes.http:HttpProbe",
@@ -53,6 +56,13 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "file": "chaoskit.probes.file:FileProbe",
     },
 }
+
+_OF_KIND: Mapping[tuple[str, str], str] = {
+    ("pause", "docker"): "chaoskit.faults.container_pause:PauseContainer",
+    ("kill", "docker"): "chaoskit.faults.container_kill:KillContainer",
+}
+"""Faults that are another thing on some kind of target, by their name and that kind: a process is
+paused by signals, a container by its freezer."""
 
 # Actions, and proxies that stand for a run, are journaled and undone as faults are, on targets of
 # their own; no file names them so.
@@ -92,23 +102,48 @@ def _load(group: str, name: str, base: type[K]) -> type[K]:
     """The class of that name. Raises KeyError when nothing has it, ChaoskitError when a plug-in
     does not load or is not what it says it is."""
     if place := _BUILT_IN[group].get(name) or _INTERNAL[group].get(name):
-        module, _, attribute = place.partition(":")
-        found = getattr(import_module(module), attribute)
-    else:
-        point = _plugins(group)[name]
-        try:
-            found = point.load()
-        except Exception as error:
-            raise ChaoskitError(
-                f"the plug-in {name!r} ({point.value}) does not load: {error}"
-            ) from error
+        return _import(place, name, base)
+    point = _plugins(group)[name]
+    try:
+        found = point.load()
+    except Exception as error:
+        raise ChaoskitError(
+            f"the plug-in {name!r} ({point.value}) does not load: {error}"
+        ) from error
+    return _checked(found, name, base)
+
+
+def _import(place: str, name: str, base: type[K]) -> type[K]:
+    module, _, attribute = place.partition(":")
+    return _checked(getattr(import_module(module), attribute), name, base)
+
+
+def _checked(found: Any, name: str, base: type[K]) -> type[K]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ChaoskitError(f"the plug-in {name!r} is no {base.__name__}")
     return found
 
 
-def fault(name: str) -> type[Fault[Any]]:
+def fault(name: str, target: str = "") -> type[Fault[Any]]:
+    """The fault of that name as it is on that kind of target, or on most kinds. Raises KeyError,
+    ChaoskitError."""
+    if place := _OF_KIND.get((name, target)):
+        return _import(place, name, Fault)  # type: ignore[type-abstract]
     return _load("faults", name, Fault)  # type: ignore[type-abstract]
+
+
+def kinds_of(name: str) -> dict[type[Fault[Any]], list[str]]:
+    """Every class that a fault of that name is, with the kinds of targets that can bear it."""
+    found: dict[type[Fault[Any]], list[str]] = {fault(name): []}
+    for target in names("targets"):
+        kind = fault(name, target)
+        try:
+            fits = not lacking(kind, selector(target))
+        except ChaoskitError:
+            fits = False  # A plug-in that does not load.
+        if fits:
+            found.setdefault(kind, []).append(target)
+    return {kind: targets for kind, targets in found.items() if targets or len(found) == 1}
 
 
 def selector(kind: str) -> type[Selector]:

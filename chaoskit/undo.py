@@ -66,8 +66,9 @@ def revive(
         environment=environment,
         redactor=redactor,
     )
-    fault = thaw(registry.fault(cell.fault), _with_secrets(cell.params, environment))
-    target = registry.selector(cell.target["kind"]).target.restore(
+    on = cell.target["kind"]
+    fault = thaw(registry.fault(cell.fault, on), _with_secrets(cell.params, environment))
+    target = registry.selector(on).target.restore(
         _with_secrets(cell.target["ref"], environment), binding
     )
     change = cell.change
@@ -111,7 +112,7 @@ def undo(lives: Sequence[Live], journal: Journal) -> list[Cell]:
 def _undo_group(group: Sequence[Live], journal: Journal) -> None:
     """One target's cells: all are unmade, newest first, and then watched until they are back."""
     waiting = {live.cell.number: _Return(live, journal) for live in group}
-    patience = max(live.fault.patience + live.fault.settle for live in group)
+    patience = max(live.fault.patience + 2 * live.fault.settle for live in group)
     for pause in backoff(patience):
         if pause:
             time.sleep(pause)
@@ -132,38 +133,42 @@ class _Return:
         self.journal = journal
         self.began = now()
         self.unmade = False
+        self.settled_from = self.began
+        """Since when a request of a dead runner would have had time to land."""
         self.trouble = ""
         self.again = 0.0
-        self.answered = self.began
         self.value: object = None
 
     def step(self) -> bool:
         """One look, and what follows from it; whether the cell is over."""
         live, change = self.live, self.live.cell.change
+        late = not live.cell.made
         if live.fault.way_back() is None:
             return self._over("one way")
         try:
             found, self.value = live.found()
-            if found is Found.OURS and not self.unmade and now() >= self.again:
+            if found is Found.OURS and (not self.unmade or late) and now() >= self.again:
                 self.again = now() + AGAIN
                 self.journal.note("unmake", cell=live.cell.number)
                 live.fault.unmake(live.target, change)
                 self.unmade = True
+                self.settled_from = now()
                 found, self.value = live.found()
             self.trouble = ""
         except Gone:
             return self._over("gone")
         except Exception as error:  # Whatever a fault raises, the other cells must come back.
             self.trouble = f"{type(error).__name__}: {error}".removeprefix("ChaoskitError: ")
-            self.answered = now()
+            self.settled_from = now()
             return False
         if found is Found.GONE:
             return self._over("gone")
         if found is not Found.WAS:
             return False
-        if not (live.cell.made or self.unmade) and now() - self.answered < live.fault.settle:
-            # A request that its dead sender left in flight may still land, or one that waits in
-            # front of a server which did not answer until now.
+        if late and now() - self.settled_from < live.fault.settle:
+            # A request that its dead sender left in flight may still land, also after we have
+            # unmade what an earlier one did, or one that waits in front of a server which did not
+            # answer until now.
             self.trouble = "it answers again since just now: a request may still be on its way"
             return False
         return self._over("undone" if self.unmade else "was")

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-# A suite that was started by `nohup` ignores SIGHUP, and so would everything that it starts.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A suite that was started by `nohup`, or in the background of a script, ignores these, and so would
+# everything that it starts.
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from chaoskit import registry
@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
     names = registry.names("faults")
     if unknown := [name for name in args.name if name not in names]:
         raise InputError([f"there is no fault {name!r}: {', '.join(names)}" for name in unknown])
-    faults = [_fault(name) for name in args.name or names]
+    faults = [told for name in args.name or names for told in _faults(name)]
     if args.json:
         say_json({"schema": 1, "kind": "faults", "faults": faults})
     else:
@@ -42,16 +42,21 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _fault(name: str) -> dict[str, Any]:
+def _faults(name: str) -> list[dict[str, Any]]:
+    """Once for each thing that a fault of that name is: on a process it may not be what it is on a
+    container."""
     try:
-        kind = registry.fault(name)
+        return [_fault(name, kind, targets) for kind, targets in registry.kinds_of(name).items()]
     except ChaoskitError as error:
-        return {"name": name, "problem": str(error)}
+        return [{"name": name, "problem": str(error)}]
+
+
+def _fault(name: str, kind: type[Fault[Any]], targets: Sequence[str]) -> dict[str, Any]:
     example = _example(kind)
     return {
         "name": name,
         "summary": first_line(kind),
-        "targets": [target for target in registry.names("targets") if _fits(kind, target)],
+        "targets": list(targets),
         "needs": first_line(kind.needs),
         "way_back": _way_back(example),
         "ends": _ends(example),
@@ -63,14 +68,6 @@ def first_line(kind: type) -> str:
     """The first sentence of its docstring, which may run over several lines."""
     paragraph = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
     return paragraph.split(". ")[0].rstrip(".")
-
-
-def _fits(kind: type[Fault[Any]], target: str) -> bool:
-    """Whether targets of that kind have what the fault needs of them."""
-    try:
-        return not registry.lacking(kind, registry.selector(target))
-    except ChaoskitError:
-        return False
 
 
 def _example(kind: type[Fault[Any]]) -> Fault[Any]:

@@ -49,13 +49,14 @@ class Guard:
         folder: Path,
         run: str,
         environment: Mapping[str, str],
-        faults: Sequence[str],
+        faults: Sequence[tuple[str, str]],
         targets: Sequence[str],
     ) -> None:
         """Start the guardian of that run. Raises StateError when it cannot be started.
 
         environment: the run's variables, secrets among them; they go through the pipe only.
-        faults, targets: what it must have loaded to undo this run, even when the disk is gone.
+        faults (each with the kind of target it is on), targets: what it must have loaded to undo
+        this run, even when the disk is gone.
         """
         _reap()
         orders_in, self._orders = os.pipe()

@@ -20,6 +20,8 @@ import select
 import sys
 import time
 
+from chaoskit.freezer import frozen
+
 TICK = 0.05
 STOPPED = 0.25
 """Seconds without a beat after which a runner in state T is taken for frozen."""
@@ -87,30 +89,6 @@ def thread_states(pid: int) -> set[str]:
     return states
 
 
-def frozen(pid: int) -> bool:
-    """Whether a control group holds the process still, v1 or v2: then it does not even die."""
-    try:
-        with open(f"/proc/{pid}/cgroup") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return False
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if "freezer" in kinds.split(","):
-            places = [f"/sys/fs/cgroup/freezer{path}/freezer.state"]
-        elif not kinds:
-            bases = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-            places = [f"{base}{path}/cgroup.events" for base in bases]
-        else:
-            continue
-        for place in places:
-            with contextlib.suppress(OSError), open(place) as file:
-                text = file.read()
-                if text.strip() == "FROZEN" or "frozen 1" in text:
-                    return True
-    return False
-
-
 def watch() -> tuple[Watch, str]:
     """Watch until the runner is done, dead or to be killed; why, "" when it is done."""
     state = Watch()
@@ -152,8 +130,8 @@ def preload(header: dict[str, object]) -> None:
 
     faults, targets = header["faults"], header["targets"]
     assert recovery and isinstance(faults, list) and isinstance(targets, list)
-    for name in faults:
-        registry.fault(name)
+    for name, kind in faults:
+        registry.fault(name, kind)
     for kind in targets:
         registry.selector(kind)
 

@@ -156,14 +156,15 @@ class Session:
         experiment = self.experiment
         # Started first, so that it wakes up while the steady state is read.
         stands = self.steps.standing.wanted
-        faults = {step.fault.name for step in experiment.fault_steps()}
-        kinds = {step.selector.kind for step in experiment.fault_steps()}
+        faults = {(step.fault.name, step.selector.kind) for step in experiment.fault_steps()}
+        faults |= {(fault.name, target.kind) for fault, target in stands}
+        faults |= {(name, "action") for name in ACTIONS}
         self.guard.start(
             self.folder.path,
             self.folder.id,
             experiment.environment(),
-            faults=sorted(faults | {fault.name for fault, _ in stands} | ACTIONS),
-            targets=sorted(kinds | {target.kind for _, target in stands} | {"action"}),
+            faults=sorted(faults),
+            targets=sorted({kind for _, kind in faults}),
         )
         ears.start()
         self._ears = ears
@@ -263,6 +264,7 @@ class Session:
             environment=self.experiment.environment(),
             redactor=self.redactor,
             seed=self.seed,
+            allow_host=self.experiment.blast_radius.allow_host,
         )
 
     def missed(self, where: str, began: float) -> None:

@@ -34,7 +34,7 @@ class Standing:
         for step in session.experiment.fault_steps():
             if stands := step.selector.stands_on(session.binding(NUMBER)):
                 name, target = stands
-                found.setdefault(target.key, (registry.fault(name)(), target))
+                found.setdefault(target.key, (registry.fault(name, target.kind)(), target))
         return list(found.values())
 
     def put_up(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chaoskit.clock import backoff, now
 from chaoskit.engine.casualties import Casualties
 from chaoskit.engine.standing import Standing
+from chaoskit.engine.upkeep import Upkeep
 from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused, StateError
 from chaoskit.journal import Cell
 from chaoskit.model.experiment import (
@@ -46,7 +47,8 @@ class Steps:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._secrets = session.experiment.secrets()
-        self._lives: list[Live] = []
+        self.lives: list[Live] = []
+        """Every cell of every step, oldest first."""
         self._numbers = itertools.count(1)
         self.standing = Standing(self)
         self._casualties = Casualties(session)
@@ -63,12 +65,12 @@ class Steps:
                 return  # Something is left in: nothing more is hurt beside it.
 
     def stuck(self) -> list[Cell]:
-        every = (*self.standing.lives, *self._lives)
+        every = (*self.standing.lives, *self.lives)
         return [live.cell for live in every if not live.cell.over]
 
     def undo_rest(self) -> None:
         """What outlives its step: the undo of actions, newest first, one after the other."""
-        for live in reversed(self._lives):
+        for live in reversed(self.lives):
             if not live.cell.over and not live.cell.why:
                 try:
                     self.undo(f"undo {live.cell.number}", [live], live.fault)
@@ -88,7 +90,7 @@ class Steps:
             return False
         except Refused as error:
             # Nothing was ever injected: then the whole run was refused.
-            verdict = Verdict.INCONCLUSIVE if self._lives else Verdict.REFUSED
+            verdict = Verdict.INCONCLUSIVE if self.lives else Verdict.REFUSED
             session.say("problem", f"step {number}: {error}", step=number, told=str(error))
             session.findings.add(verdict, f"step {number}: {error}")
             return False
@@ -140,7 +142,7 @@ class Steps:
             number, step, "run" if isinstance(step, RunAction) else "http", step.timeout, ()
         )
         try:
-            self.inject(number, action_for(step), target, self._lives)
+            self.inject(number, action_for(step), target, self.lives)
         except ActionFailed as error:
             raise NotInjected(str(error)) from error
         self.session.say("acted", f"{step}: done", step=number)
@@ -191,7 +193,7 @@ class Steps:
             try:
                 if errors:
                     return
-                self.inject(number, step.fault, target, self._lives, groups[target.key])
+                self.inject(number, step.fault, target, self.lives, groups[target.key])
             except BaseException as error:
                 errors.append(error)
 
@@ -287,13 +289,16 @@ class Steps:
         cancel = session.abort.cancel
         answers = type(fault).outcome is not Fault.outcome
         open_groups = dict(groups) if answers else {}
+        upkeep = Upkeep(self, number, step, groups)
         end = since + step.hold
         session.guard.expect(
             number, step.hold + fault.patience + session.slowest_reading + UNDO_SECONDS
         )
         while (left := end - now()) > 0:
-            if cancel.wait(min(left, OUTCOME_EVERY) if open_groups else left):
+            often = OUTCOME_EVERY if open_groups else upkeep.every
+            if cancel.wait(min(left, often)):
                 raise Interrupted("the run is aborting")
+            upkeep.turn()
             for key, lives in list(open_groups.items()):
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):
@@ -368,11 +373,11 @@ class Steps:
 
 
 def _took(fault: Fault[Any], lives: Sequence[Live]) -> bool:
-    target = lives[0].target
+    target = lives[-1].target  # In its newest incarnation.
     if not (fault.ends_target or target.there()):
         return False  # Whatever its parts say: nothing is proven of what is gone.
     try:
-        return fault.took(target, [live.cell.change for live in lives])
+        return fault.took(target, [live.cell.change for live in lives if live.target is target])
     except Gone:
         return False
 

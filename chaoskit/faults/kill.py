@@ -20,7 +20,7 @@ from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.model.fault import Change, Ends, Fault, Found, Outcome
 from chaoskit.model.units import Command, Duration, Json, show_duration
 
-_SIGNALS = ("KILL", "TERM", "INT", "QUIT", "HUP", "ABRT", "SEGV", "USR1", "USR2")
+SIGNALS = ("KILL", "TERM", "INT", "QUIT", "HUP", "ABRT", "SEGV", "USR1", "USR2")
 _ENDING = "ending"
 _DEATH = 5.0
 """Seconds that a process may take to be gone after SIGKILL."""
@@ -32,7 +32,7 @@ _TRIAL = 0.3
 class Kill(Fault[HasRole]):
     """End a process; `restart` brings it back, or a supervisor is expected to."""
 
-    signal: str = field(default="KILL", metadata={"doc": f"one of {', '.join(_SIGNALS)}"})
+    signal: str = field(default="KILL", metadata={"doc": f"one of {', '.join(SIGNALS)}"})
     grace: Duration | None = field(
         default=None, metadata={"doc": "after another signal, how long until SIGKILL follows"}
     )
@@ -53,8 +53,8 @@ class Kill(Fault[HasRole]):
     def problems(self) -> list[tuple[str, str]]:
         found = []
         name = self.signal.removeprefix("SIG")
-        if name not in _SIGNALS:
-            found.append(("signal", f"expected one of {', '.join(_SIGNALS)}"))
+        if name not in SIGNALS:
+            found.append(("signal", f"expected one of {', '.join(SIGNALS)}"))
         if self.grace is not None and name == "KILL":
             found.append(("grace", "SIGKILL leaves no grace; name another signal"))
         if self.restart is not None and self.grace is None and name != "KILL":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from chaoskit.model.expect import Expectation
 from chaoskit.model.fault import Fault
@@ -67,9 +67,16 @@ class Pick:
         return f"{self.fraction * 100:g}%" if self.fraction is not None else str(self.count)
 
 
+OnRestart: TypeAlias = Literal["end", "reapply"]
+
+
 @dataclass(frozen=True, slots=True)
 class FaultStep:
-    """Break something and hold it for `hold` seconds (in each stage)."""
+    """Break something and hold it for `hold` seconds (in each stage).
+
+    on_restart: what a target that restarts meanwhile means: the fault has ended early, or it is
+    made again on the new incarnation.
+    """
 
     fault: Fault[Any]
     selector: Selector
@@ -77,6 +84,7 @@ class FaultStep:
     hold: float
     where: Position
     stages: tuple[Pick, ...] = ()
+    on_restart: OnRestart = "end"
 
     def __str__(self) -> str:
         return f"{self.fault.name} {self.selector.describe()}"
@@ -201,6 +209,13 @@ class BlastRadius:
     )
     allow_users: tuple[str, ...] = field(
         default=(), metadata={"doc": "Other users whose processes may be hurt."}
+    )
+    allow_host: bool = field(
+        default=False,
+        metadata={
+            "doc": "Faults on a container that has its machine's network, devices or folders may "
+            "reach the machine itself."
+        },
     )
 
 

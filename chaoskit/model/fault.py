@@ -175,6 +175,10 @@ class Fault(ABC, Generic[T]):
         """
         return None
 
+    def keep(self, target: T, changes: Sequence[Change]) -> None:
+        """Keep it in as the file says while it holds (a host's name has other addresses by now):
+        called each second where a fault has it. What it raises ends the step."""
+
     def no_outcome(self, target: T, changes: Sequence[Change], elapsed: float) -> Outcome | None:
         """What to say when the hold ends and `outcome` never had anything; None: nothing."""
         return None

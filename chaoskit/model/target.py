@@ -50,6 +50,12 @@ class Target(ABC):
         """Whether it still exists; targets that cannot vanish need not say."""
         return True
 
+    def reborn(self) -> Target | None:
+        """The same in its new incarnation, when the one that was hurt has ended and it goes on as
+        another (a container restarts and keeps its id); None while nothing of that is to be seen.
+        Targets of which no successor is the same need not say."""
+        return None
+
     @abstractmethod
     def claim(self) -> Claim:
         """What a run holds while it has this target."""

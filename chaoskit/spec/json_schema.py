@@ -6,7 +6,7 @@ accepts the loader may still refuse (a check that is not there, a bad regular ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaoskit import registry
@@ -17,13 +17,14 @@ from chaoskit.model.experiment import (
     BlastRadius,
     GateSpec,
     HttpAction,
+    OnRestart,
     RunAction,
     Verify,
     WaitAction,
 )
 from chaoskit.model.probe import Probe
+from chaoskit.model.target import Target
 from chaoskit.model.units import PARSERS, Duration, Unit, show_duration
-from chaoskit.registry import lacking
 from chaoskit.spec.declared import declared
 from chaoskit.spec.given import NAME
 from chaoskit.spec.schema_fields import (
@@ -62,7 +63,11 @@ def experiment_schema() -> Schema:
         "$defs": {
             "step": {
                 "oneOf": [
-                    *(_fault(name, kind, targets) for name, kind in faults.items()),
+                    *(
+                        _fault(name, kind, [one for one in fitting if one in targets])
+                        for name in faults
+                        for kind, fitting in registry.kinds_of(name).items()
+                    ),
                     *_actions(),
                 ]
             },
@@ -171,8 +176,7 @@ def _matchers(unit: Unit) -> Schema:
     return {matcher: found[matcher] for matcher in MATCHERS if matcher in found}
 
 
-def _fault(name: str, kind: type[Any], targets: Mapping[str, type[Any]]) -> Schema:
-    fitting = [n for n, t in targets.items() if not lacking(kind, t)]
+def _fault(name: str, kind: type[Any], fitting: Sequence[str]) -> Schema:
     own = fields_schema(kind)
     pick = {"$ref": "#/$defs/pick"}
     kinds = [table({n: {"$ref": f"#/$defs/target-{n}"}, "pick": pick}, [n]) for n in fitting]
@@ -191,6 +195,12 @@ def _fault(name: str, kind: type[Any], targets: Mapping[str, type[Any]]) -> Sche
             "description": "How many, wider and wider, while every gate holds.",
         },
     }
+    if any(registry.selector(one).target.reborn is not Target.reborn for one in fitting):
+        common["on-restart"] = hint_schema(OnRestart) | {
+            "default": "end",
+            "description": "A target that restarts meanwhile: the fault has ended early, or it is "
+            "made again.",
+        }
     required = ["fault", "target", *own["required"]]
     return table(common | own["properties"], required, summary(kind))
 

@@ -14,7 +14,6 @@ from chaoskit.spec.problems import At, Problems, meant, quoted
 Group: TypeAlias = Literal["faults", "targets", "probes"]
 
 _FIND: dict[Group, Callable[[str], type[Any]]] = {
-    "faults": registry.fault,
     "targets": registry.selector,
     "probes": registry.probe,
 }
@@ -22,17 +21,23 @@ _ONE: dict[Group, str] = {"faults": "fault", "targets": "kind of target", "probe
 
 
 def look_up(
-    group: Group, name: str, at: At, problems: Problems, beside: Sequence[str] = ()
+    group: Group,
+    name: str,
+    at: At,
+    problems: Problems,
+    beside: Sequence[str] = (),
+    on: str = "",
 ) -> type[Any]:
     """The class of that name, fit to be decoded; BAD when there is none, which is told at `at`.
 
-    beside: other keys that may stand there, which may have been meant.
+    beside: other keys that may stand there, which may have been meant. on: the kind of target that
+    a fault is on.
     """
     try:
         # What stands for actions in the journal is registered too, and is no name for a file.
         if registry.internal(group, name):
             raise KeyError(name)
-        kind = _FIND[group](name)
+        kind = registry.fault(name, on) if group == "faults" else _FIND[group](name)
         declared(kind)
     except KeyError:
         names = registry.names(group)

@@ -10,23 +10,24 @@ from chaoskit.model.experiment import (
     DEFAULT_HOLD,
     FaultStep,
     HttpAction,
+    OnRestart,
     Parallel,
     Pick,
     RunAction,
     Step,
     WaitAction,
 )
+from chaoskit.model.target import Target
 from chaoskit.model.units import Duration
-from chaoskit.registry import lacking, names
-from chaoskit.registry import selector as registered
+from chaoskit.registry import kinds_of, lacking, names
 from chaoskit.spec.decode import BAD, Decoder
 from chaoskit.spec.known import look_up
-from chaoskit.spec.nodes import Listing, Node, Scalar, Table, describe
+from chaoskit.spec.nodes import Entry, Listing, Node, Scalar, Table, describe
 from chaoskit.spec.patterns import parse_share
 from chaoskit.spec.problems import meant, quoted
 
 KINDS = ("fault", "run", "http", "wait", "parallel")
-FAULT_KEYS = ("fault", "target", "for", "stages")
+FAULT_KEYS = ("fault", "target", "for", "stages", "on-restart")
 
 
 class Method:
@@ -95,29 +96,40 @@ class Method:
         decoder = self._decoder
         entry = node.entries["fault"]
         name = decoder.text(entry.node)
-        kind: Any = BAD
-        if name is not BAD:
-            kind = look_up("faults", name, entry.node.at, decoder.problems)
-        fault = BAD if kind is BAD else decoder.fields(kind, node, FAULT_KEYS)
-        selector, pick = BAD, BAD
+        on, selector, pick = "", BAD, BAD
         if "target" in node.entries:
-            selector, pick = self._target(node.entries["target"].node, "stages" in node.entries)
+            inner = node.entries["target"].node
+            on = next((key for key in _keys(inner) if key in names("targets")), "")
+            selector, pick = self._target(inner, "stages" in node.entries)
         else:
             decoder.bad(node, "the key 'target' is missing")
-        known = kind is not BAD and selector is not BAD
-        if known and (missing := lacking(kind, type(selector))):
-            fits = [one for one in names("targets") if not lacking(kind, registered(one))]
+        kind: Any = BAD
+        if name is not BAD:
+            kind = look_up("faults", name, entry.node.at, decoder.problems, on=on)
+        if kind is not BAD and selector is not BAD and (missing := lacking(kind, type(selector))):
+            fits = [one for kinds in kinds_of(name).values() for one in kinds]
             why = f"only on: {', '.join(fits)}" if fits else f"it lacks {', '.join(missing)}"
             return decoder.bad(entry.node, f"{name} is not possible on a {selector.kind}; {why}")
+        fault = BAD if kind is BAD else decoder.fields(kind, node, FAULT_KEYS)
         hold: Any = DEFAULT_HOLD
         if "for" in node.entries:
             hold = decoder.value(Duration, node.entries["for"].node)
         stages: Any = ()
         if "stages" in node.entries:
             stages = self._stages(node.entries["stages"].node)
-        if any(part is BAD for part in (fault, selector, pick, hold, stages)):
+        again: Any = "end"
+        if "on-restart" in node.entries:
+            again = self._on_restart(node.entries["on-restart"], selector)
+        if any(part is BAD for part in (fault, selector, pick, hold, stages, again)):
             return BAD
-        return FaultStep(fault, selector, pick, hold, decoder.where(node), stages)
+        return FaultStep(fault, selector, pick, hold, decoder.where(node), stages, again)
+
+    def _on_restart(self, entry: Entry, selector: Any) -> Any:
+        if selector is not BAD and type(selector).target.reborn is Target.reborn:
+            told = f"a {selector.kind} that has ended does not come back as the same: leave it out"
+            self._decoder.problems.add(entry.at, told)
+            return BAD
+        return self._decoder.value(OnRestart, entry.node)
 
     def _target(self, node: Node, staged: bool) -> tuple[Any, Any]:
         """The selector and how many of what it finds."""
@@ -172,6 +184,10 @@ class Method:
             elif type(node.value) is int and node.value >= 1:
                 return Pick(count=node.value)
         return self._decoder.wrong(node, "a number from 1, a percentage up to 100%, or all")
+
+
+def _keys(node: Node) -> Sequence[str]:
+    return list(node.entries) if isinstance(node, Table) else []
 
 
 def _narrows(before: Pick, after: Pick) -> bool:

@@ -67,7 +67,7 @@ def _reason(process: Process, own: set[int], allowed_users: Sequence[str]) -> st
         return "it is a kernel thread"
     if process.pid in own or of_chaoskit(process):
         return "it is chaoskit itself, or what chaoskit runs in"
-    if _runs_chaoskit(process.cmdline()):
+    if runs_chaoskit(process.cmdline()):
         return "it is chaoskit, at work on something else"
     name = process.name()
     known = _BY_NAME.get(name) or (_SYSTEM if name.startswith("systemd-") else None)
@@ -83,7 +83,7 @@ def _reason(process: Process, own: set[int], allowed_users: Sequence[str]) -> st
     return None
 
 
-def _runs_chaoskit(words: Sequence[str]) -> bool:
+def runs_chaoskit(words: Sequence[str]) -> bool:
     """Whether it is a chaoskit command: a runner that is killed leaves its undo to others."""
     if not words:
         return False

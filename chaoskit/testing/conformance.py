@@ -86,6 +86,14 @@ class Trial:
         path.write_text(json.dumps(document))
         return path
 
+    @property
+    def kind(self) -> type[Fault[Any]]:
+        """The class of the fault, as it is on this kind of target."""
+        from chaoskit import registry
+
+        on = next(key for key in self.specimen.target() if key != "pick")
+        return registry.fault(self.fault, on)
+
     def run(self, hold: str = "50ms") -> Result:
         return run(load(self.file(hold)), self.state)
 
@@ -216,9 +224,7 @@ def undone_after(trial: Trial, sent: Sequence[signal.Signals]) -> None:
 
 def a_foreign_value_is_stuck_for_its_cell_alone(trial: Trial) -> None:
     """A cell that somebody else has changed is left alone and told; the other cells come back."""
-    from chaoskit import registry
-
-    kind = registry.fault(trial.fault)
+    kind = trial.kind
     look, unmake = kind.look, kind.unmake
     foreign: list[str] = []
     unmade: list[str] = []
@@ -273,9 +279,7 @@ def a_vanished_target_is_no_error(trial: Trial) -> None:
 
 def an_effect_that_never_came_is_inconclusive(trial: Trial) -> None:
     """When making does nothing, the fault itself must see that its effect is not there."""
-    from chaoskit import registry
-
-    kind = registry.fault(trial.fault)
+    kind = trial.kind
     make, patience = kind.make, kind.patience
     before = trial.snapshot()
     try:
@@ -290,7 +294,6 @@ def an_effect_that_never_came_is_inconclusive(trial: Trial) -> None:
 
 def an_effect_that_ends_early_is_inconclusive(trial: Trial) -> None:
     """When somebody takes the effect away during the hold, the second proof sees it."""
-    from chaoskit import registry
     from chaoskit.journal import cells
     from chaoskit.undo import revive
 
@@ -305,7 +308,6 @@ def an_effect_that_ends_early_is_inconclusive(trial: Trial) -> None:
                     continue
 
     before = trial.snapshot()
-    assert registry.fault(trial.fault)
     result = run(load(trial.file("300ms")), trial.state, observer=observer)
     assert result.verdict is Verdict.INCONCLUSIVE, (result.verdict, result.reason)
     trial.must_be(before, "after an effect that ended early")

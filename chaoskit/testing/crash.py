@@ -114,7 +114,7 @@ class Points:
         kinds: set[type[Fault[Any]]] = {type(step.fault) for step in experiment.fault_steps()}
         for step in experiment.fault_steps():
             if stands := step.selector.stands_on(Binding(run="", step="0", folder=Path())):
-                kinds.add(registry.fault(stands[0]))
+                kinds.add(registry.fault(stands[0], stands[1].kind))
         for kind in kinds:
             kind.make = self.inside("make", kind.make)  # type: ignore[method-assign]
             kind.unmake = self.inside("unmake", kind.unmake)  # type: ignore[method-assign]

@@ -24,9 +24,8 @@ def pairs() -> Iterator[Any]:
     for fault in registry.names("faults"):
         if fault.startswith(("broken-", "not-a", "does-not")):
             continue
-        kind = registry.fault(fault)
-        for target in registry.names("targets"):
-            if not registry.lacking(kind, registry.selector(target)):
+        for kind, targets in registry.kinds_of(fault).items():
+            for target in targets:
                 for number, params in enumerate(kind.examples):
                     for name in specimens_of(target, fault):
                         yield pytest.param(fault, params, name, id=f"{fault}{number}-{name}")
@@ -38,7 +37,7 @@ LASTING = [p for p in WITH_A_WAY_BACK if p.values[0] != "kill"]
 MANY_TIMES = [
     p
     for p in WITH_A_WAY_BACK
-    if not issubclass(registry.fault(p.values[0]), Network)
+    if not issubclass(registry.fault(p.values[0], p.values[2].partition(":")[0]), Network)
     or p.values[0] == "latency"
     or (p.values[1].get("how") == "refuse" and p.values[2] != "proxy:own")
 ]

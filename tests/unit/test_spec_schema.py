@@ -128,10 +128,18 @@ def test_what_is_invalid_does_not_load(parts: dict[str, Any]) -> None:
     assert not validator().is_valid(GOOD | parts)
 
 
-@pytest.mark.parametrize("name", registry.built_in("faults"))
-def test_the_examples_of_every_fault_load_and_are_valid(name: str) -> None:
-    kind = registry.fault(name)
-    target = "proxy" if registry.lacking(kind, registry.selector("process")) else "process"
+EVERY = [
+    (name, kind, target)
+    for name in registry.built_in("faults")
+    for kind, targets in registry.kinds_of(name).items()
+    for target in set(targets) & set(registry.built_in("targets"))
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "target"), EVERY, ids=lambda at: str(at))
+def test_the_examples_of_every_fault_load_and_are_valid(
+    name: str, kind: type[Any], target: str
+) -> None:
     for example in kind.examples:
         # A placeholder stands for a folder or a command, which are paths either way.
         parameters = json.loads(re.sub(r"\$\{[A-Z]+\}", "/tmp", json.dumps(example)))

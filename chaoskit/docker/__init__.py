@@ -1,0 +1,1 @@
+"""What targets and probes share of Docker: the daemon, and which containers are meant."""

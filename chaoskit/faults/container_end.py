@@ -1,0 +1,142 @@
+"""What faults have in common that end a container: it is started again, unless somebody else does.
+
+A signal and a request need time: a container that has been told to end and still runs looks as if
+nothing had been done, and ends after the undo has gone away. So a marker in the run's folder says,
+before it is told, which incarnation is doomed; an undo that finds it alive ends it first.
+"""
+
+from __future__ import annotations
+
+import signal
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaoskit.capabilities import IsContainer
+from chaoskit.clock import until
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.model.fault import Change, Fault, Found, Outcome
+from chaoskit.model.units import Duration, Json, show_duration
+
+_RUNNING, _ENDING, _ENDED, _BACK = "running", "ending", "ended", "running again"
+_DEATH = 10.0
+"""Seconds that a container may take to be gone after SIGKILL."""
+
+
+@dataclass(frozen=True)
+class EndContainer(Fault[IsContainer]):
+    """One cell: the incarnation runs, or it was ended by us."""
+
+    replaced_within: Duration | None = field(
+        default=None,
+        kw_only=True,
+        metadata={"doc": "the hypothesis: it, or one in its place, runs again in that time"},
+    )
+    needs = IsContainer
+    ends_target = True
+    settle = 2.0
+    patience = 15.0
+
+    @abstractmethod
+    def end(self, target: IsContainer) -> None:
+        """Have it end; what that takes may go on after the return."""
+
+    def refuse(self, target: IsContainer) -> str | None:
+        state = target.state()
+        if state.removes_itself:
+            return "it is removed when it ends (--rm), so nothing could start it again"
+        if state.status == "paused":
+            return "it is paused"
+        return None
+
+    def remarks(self, target: IsContainer) -> tuple[str, ...]:
+        policy = target.state().policy
+        if policy == "no":
+            return (
+                "it has no restart policy: unless somebody starts it, chaoskit does at the end",
+            )
+        return (f"its restart policy is {policy}: the daemon may start it before chaoskit does",)
+
+    def way_back(self) -> str:
+        return "the container is started again, unless it runs already"
+
+    def changes(self, target: IsContainer) -> Iterator[Change]:
+        try:
+            key = f"{target.key} started {target.started}"
+            yield Change(key, self._now(target, key), _ENDED)
+        except Gone:
+            return
+
+    def look(self, target: IsContainer, change: Change) -> Json:
+        return self._now(target, change.key)
+
+    def found(self, now: Json, change: Change) -> Found:
+        return Found.WAS if now in (_RUNNING, _BACK) else Found.OURS
+
+    def make(self, target: IsContainer, change: Change) -> None:
+        _marker(target).touch()
+        self.end(target)
+
+    def unmake(self, target: IsContainer, change: Change) -> None:
+        if self._now(target, change.key) == _ENDING:
+            target.signal(signal.SIGKILL)
+            if not until(lambda: self._now(target, change.key) != _ENDING, _DEATH):
+                raise ChaoskitError("it has been sent SIGKILL and has not ended")
+        if self._now(target, change.key) == _ENDED:
+            target.start()
+
+    def took(self, target: IsContainer, changes: Sequence[Change]) -> bool:
+        """The incarnation has ended, whatever runs by now."""
+        try:
+            return all(self._now(target, change.key) in (_ENDED, _BACK) for change in changes)
+        except Gone:
+            return True
+
+    def outcome(
+        self, target: IsContainer, changes: Sequence[Change], elapsed: float
+    ) -> Outcome | None:
+        try:
+            state = target.state()
+            if state.runs and state.started != target.started:
+                # How long it was away is the daemon's to say: our looks have gaps.
+                away = elapsed if state.away is None else state.away
+                told = f"it runs again after {show_duration(away)}{self.by(target, state.policy)}"
+                return self._answer(told, away)
+        except Gone:
+            pass
+        if new := target.successors():
+            return self._answer(f"replaced by {new[-1]} after {show_duration(elapsed)}", elapsed)
+        return None
+
+    def no_outcome(
+        self, target: IsContainer, changes: Sequence[Change], elapsed: float
+    ) -> Outcome | None:
+        told = f"nobody started it again in {show_duration(elapsed)}, so chaoskit does"
+        return Outcome(told, None if self.replaced_within is None else False)
+
+    def by(self, target: IsContainer, policy: str) -> str:
+        """Who has started it again, for people. The daemon does not apply a policy to what it was
+        asked to end."""
+        if policy == "no" or not target.here:
+            return ", started by somebody else"
+        return f", started by its restart policy ({policy})"
+
+    def _answer(self, text: str, elapsed: float) -> Outcome:
+        if self.replaced_within is None:
+            return Outcome(text)
+        held = elapsed <= self.replaced_within
+        late = "" if held else f", later than {show_duration(self.replaced_within)}"
+        return Outcome(text + late, held)
+
+    def _now(self, target: IsContainer, key: str) -> str:
+        state = target.state()
+        if not state.runs:
+            return _ENDED
+        if state.started != key.rpartition(" ")[2]:
+            return _BACK
+        return _ENDING if _marker(target).exists() else _RUNNING
+
+
+def _marker(target: IsContainer) -> Path:
+    return target.binding.folder / f"{target.mark}.doomed"

@@ -1,0 +1,268 @@
+"""One container as a target: its incarnation, what it is to the daemon and what it is here."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from chaoskit.capabilities import Proc
+from chaoskit.docker.client import Daemon, Where, daemon
+from chaoskit.docker.match import ContainerMatch, name_of
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.freezer import frozen
+from chaoskit.model.binding import Binding
+from chaoskit.model.container import ContainerState
+from chaoskit.model.target import Claim, Target
+from chaoskit.model.units import Json
+from chaoskit.procfs import Process
+from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.docker_protect import container_ids, why_protected
+from chaoskit.targets.files import Files
+
+_SHOWN = 12
+"""Characters of an id that are shown, as `docker ps` does."""
+
+
+class ContainerTarget(Burdens, Files, Target):
+    """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
+
+    place: its daemon. id, name, image: as that knows it. match: the selector that found it.
+    peers_then: the ids of all that matched then. started, pid: of the incarnation; looked up when
+    asked for the first time, so that listing many costs one request. found: what the list told.
+    helper_image: of a helper container, for what cannot be done from here.
+    """
+
+    kind = "docker"
+
+    def __init__(
+        self,
+        place: Where,
+        id: str,
+        name: str,
+        image: str,
+        binding: Binding,
+        match: ContainerMatch,
+        peers_then: frozenset[str] = frozenset(),
+        found: Mapping[str, Any] | None = None,
+        ours: frozenset[str] = frozenset(),
+        incarnation: tuple[str, str] | None = None,
+        helper_image: str | None = None,
+    ) -> None:
+        self.place = place
+        self.id = id
+        self.name = name
+        self.image = image
+        self.binding = binding
+        self.match = match
+        self.peers_then = peers_then
+        self._found = found or {}
+        self._ours = ours
+        self._incarnation = incarnation
+        self.helper_image = helper_image
+        self._told: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Of the container, not of its incarnation: that is in the keys of its cells."""
+        return f"container {self.id}"
+
+    @property
+    def label(self) -> str:
+        return f"container {self.name} ({self.image})"
+
+    @property
+    def mark(self) -> str:
+        """Unique to this container in this step of this run."""
+        return f"{self.binding.mark}-{self.id[:_SHOWN]}"
+
+    @property
+    def daemon(self) -> Daemon:
+        return daemon(self.place)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What the daemon knew of it when it was asked first. Raises Gone, NoDaemon."""
+        if self._told is None:
+            self._told = self.daemon.inspect(self.id)
+        return self._told
+
+    @property
+    def started(self) -> str:
+        """When the incarnation was started, as the daemon writes it."""
+        return self._known()[0]
+
+    @property
+    def root(self) -> Process:  # type: ignore[override]  # Looked up when asked for.
+        """The first process of the incarnation, as this machine sees it. Raises Gone, and
+        ChaoskitError when it is none of this machine's."""
+        key = self._known()[1]
+        if not key:
+            raise ChaoskitError(
+                f"the processes of {self.name} are not to be seen from here (the daemon at "
+                f"{self.place} is on another machine, or we are in a container): only what the "
+                "daemon itself does is possible"
+            )
+        return Process.from_key(key)
+
+    @property
+    def here(self) -> bool:
+        """Whether its processes are on this machine and to be seen by us."""
+        return bool(self._known()[1])
+
+    def _known(self) -> tuple[str, str]:
+        """(started, key of the first process or "")."""
+        if self._incarnation is None:
+            state = ContainerState.of(self.told)
+            if not state.runs:
+                raise Gone(f"{self.label} does not run")
+            self._incarnation = (state.started, self._seen_here(state.pid))
+        return self._incarnation
+
+    def _seen_here(self, pid: int) -> str:
+        """A pid is a number of the daemon's machine. Here it is that process when it is in a
+        control group that is called like the container."""
+        with contextlib.suppress(Gone, PermissionError):
+            process = Process.at(pid)
+            if self.id in container_ids(process):
+                return process.key
+        return ""
+
+    def state(self) -> ContainerState:
+        """What the daemon says of it now, whatever its incarnation. Raises Gone, NoDaemon."""
+        return ContainerState.of(self.daemon.inspect(self.id))
+
+    def paused(self) -> bool:
+        """Whether its incarnation is frozen: seen here where it can be, which costs the daemon
+        nothing. Raises Gone, NoDaemon."""
+        if self.here:
+            self.root.stat()
+            return frozen(self.root.pid)
+        state = self.state()
+        if not state.runs or state.started != self.started:
+            raise Gone("it was restarted or has ended")
+        return state.status == "paused"
+
+    def there(self) -> bool:
+        try:
+            if self.here:
+                return self.root.alive()
+            state = self.state()
+        except Gone:
+            return False
+        except ChaoskitError:
+            return True  # It does not answer; that is no proof that it is gone.
+        return state.runs and state.started == self.started
+
+    def reborn(self) -> ContainerTarget | None:
+        if self.here and self.root.alive():
+            return None
+        state = self.state()
+        if not state.runs or state.started == self.started:
+            return None
+        incarnation = (state.started, self._seen_here(state.pid))
+        return type(self)(
+            self.place,
+            self.id,
+            self.name,
+            self.image,
+            self.binding,
+            self.match,
+            self.peers_then,
+            incarnation=incarnation,
+            helper_image=self.helper_image,
+        )
+
+    def claim(self) -> Claim:
+        return Claim(frozenset({self.key}))
+
+    def protected(self, allowed_users: Sequence[str]) -> str | None:
+        return why_protected(self._found, self._ours)
+
+    def ref(self) -> Json:
+        started, root = self._known()
+        match = {f.name: getattr(self.match, f.name) for f in fields(ContainerMatch)}
+        return {
+            "place": dict(asdict(self.place)),
+            "id": self.id,
+            "name": self.name,
+            "image": self.image,
+            "match": {k: list(v) if isinstance(v, tuple) else v for k, v in match.items()},
+            "peers": list[Json](sorted(self.peers_then)),
+            "started": started,
+            "root": root,
+            "helper": self.helper_image,
+        }
+
+    @classmethod
+    def restore(cls, ref: Json, binding: Binding) -> ContainerTarget:
+        known: Any = ref
+        match: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in known["match"].items()}
+        return cls(
+            Where(**known["place"]),
+            known["id"],
+            known["name"],
+            known["image"],
+            binding,
+            ContainerMatch(**match),
+            frozenset(known["peers"]),
+            incarnation=(known["started"], known["root"]),
+            helper_image=known["helper"],
+        )
+
+    def tree(self) -> list[Proc]:
+        """All processes in it, those of `docker exec` too: they are no children of its first."""
+        from chaoskit.procfs import processes
+
+        root = self.root
+        if not root.alive():
+            return []
+        found: list[Proc] = [root]
+        for process in processes():
+            with contextlib.suppress(Gone, PermissionError):
+                if process != root and self.id in container_ids(process):
+                    found.append(process)
+        return found
+
+    def process(self, key: str) -> Process:
+        return Process.from_key(key)
+
+    @property
+    def complement(self) -> int:
+        """How many matched when it was found."""
+        return len(self.peers_then)
+
+    def successors(self) -> list[str]:
+        """The labels of those that match and run now and did not then. Raises NoDaemon."""
+        new = [
+            told
+            for told in self.match.matching()
+            if told.get("State") == "running" and told["Id"] not in self.peers_then
+        ]
+        new.sort(key=lambda told: told.get("Created", 0))
+        return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def pause(self) -> None:
+        self.daemon.do(lambda api: api.pause(self.id))
+
+    def unpause(self) -> None:
+        self.daemon.do(lambda api: api.unpause(self.id))
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its first process: from here where we see it, so that its end is like a crash and its
+        restart policy works; else by the daemon, for which that is a wish of ours."""
+        if self.here:
+            self.root.signal(number)
+        else:
+            self.daemon.do(lambda api: api.kill(self.id, number.name))
+
+    def stop(self, grace: float) -> None:
+        self.daemon.do(lambda api: api.stop(self.id, timeout=round(grace)), longer=grace)
+
+    def restart(self, grace: float) -> None:
+        self.daemon.do(lambda api: api.restart(self.id, timeout=round(grace)), longer=grace)
+
+    def start(self) -> None:
+        self.daemon.do(lambda api: api.start(self.id))

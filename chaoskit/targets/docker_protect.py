@@ -1,0 +1,54 @@
+"""Containers that are never touched, whatever a file says, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from chaoskit.errors import Gone
+from chaoskit.matching import of_chaoskit, self_and_ancestors
+from chaoskit.procfs import Process, processes
+from chaoskit.targets.protect import runs_chaoskit
+
+PROTECT = "chaoskit.protect"
+"""The label that protects a container, with the value `true`."""
+_HELPERS = ("moby/buildkit", "docker/desktop-", "docker/volumes-backup", "tonistiigi/binfmt")
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
+    """Why this container (as the daemon's list tells of it) must not be touched; None when it may.
+
+    ours: the ids of the containers that chaoskit runs in.
+    """
+    labels: Mapping[str, str] = told.get("Labels") or {}
+    if labels.get(PROTECT, "").lower() in ("true", "1", "yes"):
+        return f"its label {PROTECT} says so"
+    if str(told["Id"]) in ours:
+        return "chaoskit runs in it"
+    image = str(told.get("Image", "")).removeprefix("docker.io/")
+    if image.startswith(_HELPERS):
+        return f"{image} is a helper of the daemon's own"
+    if labels.get("io.kubernetes.docker.type") == "podsandbox":
+        return "it holds the namespaces of a pod"
+    return None
+
+
+def with_chaoskit() -> frozenset[str]:
+    """The ids of the containers on this machine in which chaoskit runs: us, and other runs."""
+    own = self_and_ancestors()
+    found: set[str] = set()
+    for process in processes():
+        try:
+            if process.pid in own or of_chaoskit(process) or runs_chaoskit(process.cmdline()):
+                found.update(container_ids(process))
+        except (Gone, PermissionError):
+            continue
+    return frozenset(found)
+
+
+def container_ids(process: Process) -> set[str]:
+    """The containers that a process is in, by the names of its control groups; in a container that
+    has a view of its own, none is to be seen. Raises Gone."""
+    return {found for path in process.cgroups() for found in _ID.findall(path)}
