@@ -66,7 +66,7 @@ def choose_all(experiment: Experiment, state: State, seed: int, own: str) -> Cho
     """The plan of run `own` and its targets. The caller holds `state.choosing()` to claim them."""
     planner = _Planner(experiment, state, seed, own)
     if now_halted := halt.current(state):
-        planner.refusals.append(f"{now_halted}; `chaoskit release` lets runs start again")
+        planner.refuse("", f"{now_halted}; `chaoskit release` lets runs start again")
     for number, step in numbered(experiment.method):
         planner.add(number, step)
     chosen = planner.chosen()
@@ -99,10 +99,14 @@ class _Planner:
         self.held = claims.others(state, own)
         self.steps: list[PlannedStep] = []
         self.targets: dict[str, Target] = {}
-        self.refusals: list[str] = []
+        self.refusals: dict[str, list[str]] = {}
+        """Why it may not run, each with the steps that say so."""
         self.gone_for_good: dict[str, frozenset[str]] = {}
         self.hurt_now: dict[str, frozenset[str]] = {}
         self.within = ""
+
+    def refuse(self, number: str, why: str) -> None:
+        self.refusals.setdefault(why, []).append(number)
 
     def add(self, number: str, step: Step) -> None:
         parallel = number.partition(".")[0] if "." in number else ""
@@ -145,7 +149,8 @@ class _Planner:
             )
         except Refused as error:
             choice = Choice(0, (), (str(error),))
-        self.refusals += [f"step {number}: {refusal}" for refusal in choice.refusals]
+        for refusal in choice.refusals:
+            self.refuse(number, refusal)
         privileges: dict[str, None] = {}
         remarks: dict[str, None] = {}
         ends: dict[str, None] = {}
@@ -159,11 +164,11 @@ class _Planner:
             try:
                 remarks.update(dict.fromkeys(fault.remarks(target)))
                 if why := fault.refuse(target):
-                    self.refusals.append(f"step {number}: {fault.name} on {target.label}: {why}")
+                    self.refuse(number, f"{fault.name} on {target.label}: {why}")
             except Gone:
-                self.refusals.append(f"step {number}: {target.label} has just ended")
+                self.refuse(number, f"{target.label} has just ended")
             except (ChaoskitError, OSError) as error:
-                self.refusals.append(f"step {number}: {fault.name} on {target.label}: {error}")
+                self.refuse(number, f"{fault.name} on {target.label}: {error}")
         stages = max(1, len(step.stages))
         self.steps.append(
             PlannedStep(
@@ -196,7 +201,7 @@ class _Planner:
                 seed=self.seed,
                 hash=_hash(experiment, targets),
                 steps=tuple(self.steps),
-                refusals=tuple(dict.fromkeys(self.refusals)),
+                refusals=tuple(_refusal(why, at) for why, at in self.refusals.items()),
                 checks=tuple(check.name for check in experiment.steady_state),
                 gates=tuple(
                     f"{gate.check}: read every {show_duration(gate.every)}, aborts at "
@@ -234,6 +239,15 @@ def limit_texts(limits: BlastRadius) -> Iterator[str]:
         yield f"processes of user {user} allowed"
     if limits.allow_host:
         yield "the machine under a container may be reached"
+
+
+def _refusal(why: str, steps: Sequence[str]) -> str:
+    """What several steps say (no daemon answers) is told once."""
+    numbers = list(dict.fromkeys(filter(None, steps)))
+    if not numbers:
+        return why
+    *some, last = numbers
+    return f"steps {', '.join(some)} and {last}: {why}" if some else f"step {last}: {why}"
 
 
 def _hash(experiment: Experiment, targets: Collection[str]) -> str:

@@ -15,6 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+# Loaded here and not when first asked: a guardian has it in memory, even when the disk is gone.
+from docker import APIClient
+from docker.constants import DEFAULT_DOCKER_API_VERSION as NEWEST
+from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
+from docker.utils import version_lt
+from requests.exceptions import RequestException, Timeout
+
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
 
@@ -97,9 +105,6 @@ class Daemon:
     def _call(self, ask: Callable[[Any], R], patience: float) -> R:
         if now() - self._silent < SILENT:
             raise NoDaemon(f"the Docker daemon at {self.where} has just not answered")
-        from docker.errors import APIError, DockerException, NotFound
-        from requests.exceptions import RequestException
-
         try:
             return ask(self._client(patience))
         except NotFound as error:
@@ -116,10 +121,6 @@ class Daemon:
             return self._clients[patience]
 
     def _connect(self, patience: float) -> Any:
-        from docker import APIClient
-        from docker.tls import TLSConfig
-        from docker.utils import version_lt
-
         tls: Any = False
         if self.where.tls:
             folder = Path(self.where.tls)
@@ -134,14 +135,10 @@ class Daemon:
             told = str(with_it.version(api_version=False).get("ApiVersion", ""))
             if not told or version_lt(told, OLDEST):
                 raise ValueError(f"it speaks API {told or 'unknown'}; {OLDEST} is the oldest we do")
-            from docker.constants import DEFAULT_DOCKER_API_VERSION as NEWEST
-
             self._version = NEWEST if version_lt(NEWEST, told) else told
         return APIClient(base_url=self.where.url, version=self._version, timeout=patience, tls=tls)
 
     def _no_daemon(self, error: BaseException, patience: float) -> NoDaemon:
-        from requests.exceptions import Timeout
-
         causes = list(_causes(error))
         if any(isinstance(cause, Timeout | TimeoutError) for cause in causes):
             self._silent = now()

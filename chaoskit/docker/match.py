@@ -9,7 +9,7 @@ from typing import Any
 
 from chaoskit.docker.client import Daemon, daemon, where
 
-_PROJECT = "com.docker.compose.project"
+PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
 
 
@@ -72,7 +72,7 @@ class ContainerMatch:
         if self.image is not None:
             yield _is_image(self.image, str(told.get("Image")), str(told.get("ImageID")))
         if self.compose_project is not None:
-            yield labels.get(_PROJECT) == self.compose_project
+            yield labels.get(PROJECT) == self.compose_project
         if self.compose_service is not None:
             yield labels.get(_SERVICE) == self.compose_service
         if self.network is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
-from chaoskit.docker.match import ContainerMatch, name_of
+from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.freezer import frozen
 from chaoskit.model.binding import Binding
@@ -243,6 +243,31 @@ class ContainerTarget(Burdens, Files, Target):
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def addresses_of(self, peer: str) -> list[str]:
+        """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
+        `service:NAME` (of compose, in its own project) names, now. Raises ChaoskitError when there
+        are none, NoDaemon."""
+        kind, _, name = peer.partition(":")
+        project = (self.told.get("Config", {}).get("Labels") or {}).get(PROJECT)
+        match kind:
+            case "container":
+                wanted = ContainerMatch(name=name)
+            case "label":
+                wanted = ContainerMatch(label=name)
+            case _:
+                wanted = ContainerMatch(compose_service=name, compose_project=project)
+        found = [
+            address
+            for told in self.daemon.containers()
+            if told["Id"] != self.id and wanted.matches(told)
+            for network in networks_of(told).values()
+            for address in (network.get("IPAddress"), network.get("GlobalIPv6Address"))
+            if address
+        ]
+        if not found:
+            raise ChaoskitError(f"no container with an address is {peer}")
+        return found
 
     def pause(self) -> None:
         self.daemon.do(lambda api: api.pause(self.id))
