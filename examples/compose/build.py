@@ -31,7 +31,7 @@ class Image:
 
     def __init__(self) -> None:
         self._data = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._data, mode="w")
+        self._tar = tarfile.TarFile(fileobj=self._data, mode="w")
         self._has: set[str] = set()
         # Where /bin, /lib and their like are links into /usr, they are in the image too.
         for top in (Path("/bin"), Path("/sbin"), *Path("/").glob("lib*")):
@@ -139,7 +139,7 @@ def database() -> None:
     for file in shared.glob("extension/plpgsql*"):
         image.copy(file)
     image.copy(Path("/usr/share/zoneinfo/UTC"))
-    for tool in ("sh", "rm", "mv"):
+    for tool in ("sh", "rm", "mv", "locale"):
         image.program(_found(tool, "coreutils"))
     image.folder("/data", 0o700, owner=70)
     image.file("/schema.sql", (HERE / "database/schema.sql").read_bytes())

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode
 
+from names import address
 from serving import Answer, serve
 
 SIDES = ("blue", "green")
@@ -40,18 +42,16 @@ class Front:
 
 
 def ask(host: str, method: str, path: str) -> Answer:
-    connection = HTTPConnection(host, 80, timeout=PATIENCE)
     try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        content: dict[str, Any] = json.loads(answer.read())
-        return answer.status, content
+        with closing(HTTPConnection(address(host, PATIENCE), 80, timeout=PATIENCE)) as connection:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            content: dict[str, Any] = json.loads(answer.read())
+            return answer.status, content
     except TimeoutError:
         return 504, {"error": f"{host} does not answer"}
     except (OSError, HTTPException, ValueError) as error:
         return 502, {"error": f"{host}: {error}"}
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

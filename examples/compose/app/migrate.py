@@ -4,10 +4,10 @@
     python3 migrate.py --back     the same the other way round
     python3 migrate.py --status   which columns there are
 
-Expand adds the new column, migrate fills it, a few orders at a time, contract drops the old one. The
-market writes both while there are both. Each statement may be said twice: when the database does not
-answer, nobody knows whether it has heard the last one, so it is said again. The client's own
-patience is what ends its waiting, as a database that is paused keeps no time-out.
+Expand adds the new column, migrate fills it, a few orders at a time, contract drops the old one.
+The market writes both while there are both. Each statement may be said twice: when the database
+does not answer, nobody knows whether it has heard the last one, so it is said again. The client's
+own patience is what ends its waiting, as a database that is paused keeps no time-out.
 """
 
 from __future__ import annotations

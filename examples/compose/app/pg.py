@@ -6,16 +6,17 @@ its server has done, and what it would answer next belongs to the question befor
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
+
+from names import connect
 
 Row = tuple[str | None, ...]
 
 
 class Refused(Exception):
-    """The server answered, and said no. `code` is its five letters, such as 53100 for a full disk."""
+    """The server answered, and said no. `code`: its five letters, such as 53100 for a full disk."""
 
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__(fields.get("M", "no reason given"))
@@ -26,7 +27,7 @@ class Connection:
     """One conversation; also a `with` block. Raises OSError for all that is the network's."""
 
     def __init__(self, host: str, timeout: float, user: str = "market") -> None:
-        self._socket = socket.create_connection((host, 5432), timeout)
+        self._socket = connect(host, 5432, timeout)
         self._file = self._socket.makefile("rb")
         words = f"user\0{user}\0database\0postgres\0application_name\0market\0\0".encode()
         self._socket.sendall(struct.pack("!ii", len(words) + 8, 196608) + words)

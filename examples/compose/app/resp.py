@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any
+
+from names import connect
 
 Answer = str | int | None | list[Any]
 
@@ -23,7 +24,7 @@ class Connection:
     """One conversation; also a `with` block."""
 
     def __init__(self, host: str, timeout: float) -> None:
-        self._socket = socket.create_connection((host, 6379), timeout)
+        self._socket = connect(host, 6379, timeout)
         self._file = self._socket.makefile("rb")
 
     def ask(self, *words: str | int) -> Answer:

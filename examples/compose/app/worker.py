@@ -1,7 +1,7 @@
 """Takes orders from the cache's queue, and writes each into the database, once.
 
-An order that it has taken stays in the list of those taken until it is written. So whoever kills the
-worker loses none: it begins with those that were taken and not written.
+An order that it has taken stays in the list of those taken until it is written. So whoever kills
+the worker loses none: it begins with those that were taken and not written.
 """
 
 from __future__ import annotations
