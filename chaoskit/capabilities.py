@@ -15,6 +15,7 @@ from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
+from chaoskit.nft import Contents
 
 
 class Proc(Protocol):
@@ -97,6 +98,9 @@ class HasBurdens(Protocol):
     def mark(self) -> str:
         """Unique to this target in this step of this run; part of each helper's arguments."""
 
+    def no_burden(self) -> str | None:
+        """Why no helper can work there; None when one can."""
+
     def cpus(self) -> list[int]:
         """The processors that the target may run on. Raises Gone."""
 
@@ -113,15 +117,16 @@ class HasBurdens(Protocol):
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`, and
-        whether it is `stopped`. Raises Gone when it or the target has ended."""
+        a processor, or was kept from one by a quota), `age` seconds, `rss` bytes, `read` and
+        `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
+        target has ended."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
 
     def memory_room(self) -> int:
-        """Bytes that can be taken while the reserve stays free: 5% or 256 MiB, whichever is more,
-        of the machine and of each control group with a limit."""
+        """Bytes that can be taken while the reserve stays free: of the machine 5% or 256 MiB,
+        whichever is more, and of each control group with a limit 5% or 16 MiB."""
 
     def descriptors(self) -> tuple[int, int]:
         """The machine's open descriptors and their limit."""
@@ -250,6 +255,47 @@ class IsContainer(Protocol):
 
     def start(self) -> None:
         """Nothing when it runs."""
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A network of its own, into which a table of rules of ours can be put."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run, and so is the name of the table."""
+
+    def network_key(self) -> str:
+        """The incarnation of its network. Raises Gone, ChaoskitError."""
+
+    def network_cannot(self, body: str = "") -> str | None:
+        """Why a table with that body cannot be put there, here and now; None when it can. Raises
+        Gone."""
+
+    def network_remarks(self) -> Sequence[str]:
+        """What a person should know of that network before it is hurt, for the plan."""
+
+    def table(self, key: str) -> str | None:
+        """The mark, if our table is in the network of that key; None when it is not. Raises Gone
+        when the network has ended, which may be later than the target's end."""
+
+    def put_table(self, key: str, body: str) -> None:
+        """Make the table, whole or not at all. body: its sets and chains, as nft(8) has them."""
+
+    def put_elements(self, key: str, sets: dict[str, list[str]]) -> None:
+        """Replace what is in these sets of our table, all at once."""
+
+    def table_contents(self, key: str) -> Contents:
+        """What is in it now. Raises ChaoskitError when it is not there, Gone."""
+
+    def drop_table(self, key: str) -> None:
+        """Take it away with all that is in it; nothing when it is not there."""
+
+    def addresses_of(self, peer: str) -> Sequence[str]:
+        """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
+        ChaoskitError when there are none, or when nobody can be asked."""
 
 
 @runtime_checkable

@@ -43,6 +43,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "duplicate": "chaoskit.faults.duplicate:Duplicate",
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
+        "partition": "chaoskit.faults.partition:Partition",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",
@@ -62,6 +63,9 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 _OF_KIND: Mapping[tuple[str, str], str] = {
     ("pause", "docker"): "chaoskit.faults.container_pause:PauseContainer",
     ("kill", "docker"): "chaoskit.faults.container_kill:KillContainer",
+    ("drop-network", "docker"): "chaoskit.faults.packet_drop:DropPackets",
+    ("loss", "docker"): "chaoskit.faults.packet_loss:LosePackets",
+    ("bandwidth", "docker"): "chaoskit.faults.packet_rate:LimitPackets",
     ("latency", "docker"): "chaoskit.faults.slow_network:SlowNetwork",
     ("corrupt", "docker"): "chaoskit.faults.spoiled_packets:SpoiledPackets",
 }

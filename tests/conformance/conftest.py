@@ -15,8 +15,12 @@ PLUGIN = str(Path(__file__).parent.parent / "plugin")
 PEERS = str(Path(__file__).parent.parent / "proxy")
 """The proxies that are hurt are started as the proxy's own tests start them."""
 
-if PEERS not in sys.path:
-    sys.path.append(PEERS)
+DISKS = str(Path(__file__).parent.parent / "process")
+"""And small disks are made as the tests of processes make them."""
+
+for folder in (PEERS, DISKS):
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 if PLUGIN not in sys.path:
     sys.path.insert(0, PLUGIN)
