@@ -22,12 +22,13 @@ from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.docker_protect import container_ids, why_protected
+from chaoskit.targets.limits import Limits
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, ContainerFiles, Target):
+class ContainerTarget(Burdens, ContainerFiles, Limits, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -80,6 +81,10 @@ class ContainerTarget(Burdens, ContainerFiles, Target):
     def mark(self) -> str:
         """Unique to this container in this step of this run."""
         return f"{self.binding.mark}-{self.id[:_SHOWN]}"
+
+    @property
+    def group_name(self) -> str:  # type: ignore[override]
+        return self.id
 
     @property
     def daemon(self) -> Daemon:
