@@ -32,9 +32,9 @@ def disk_of(folder: str) -> str:
     return _whole(f"{os.major(device)}:{os.minor(device)}")
 
 
-def _whole(number: str) -> str:
+def _whole(number: str, devices: Path = Path("/sys/dev/block")) -> str:
     """The disk that a partition is a part of: limits are the whole disk's."""
-    at = Path(f"/sys/dev/block/{number}")
+    at = devices / number
     if not (at / "partition").exists():
         return number
     return (at.resolve().parent / "dev").read_text().strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 import images
 import pytest
 from beside import SOON, inject, proven, undo, unproven
-from boxes import Box, box
+from boxes import box
 from daemons import Daemon
 from docker.models.containers import Container
 
