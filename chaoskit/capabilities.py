@@ -7,7 +7,7 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
@@ -16,6 +16,7 @@ from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.limited import Limited
 from chaoskit.model.units import Json
+from chaoskit.nft import Contents
 
 
 class Proc(Protocol):
@@ -276,3 +277,82 @@ class HasLimits(Protocol):
 
     def set_limit(self, key: str, text: str) -> None:
         """Raises Gone, and ChaoskitError when the kernel does not take it."""
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A network of its own, into which a table of rules of ours can be put."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run, and so is the name of the table."""
+
+    def network_key(self) -> str:
+        """The incarnation of its network. Raises Gone, ChaoskitError."""
+
+    def network_cannot(self, body: str = "") -> str | None:
+        """Why a table with that body cannot be put there, here and now; None when it can. Raises
+        Gone."""
+
+    def network_remarks(self) -> Sequence[str]:
+        """What a person should know of that network before it is hurt, for the plan."""
+
+    def table(self, key: str) -> str | None:
+        """The mark, if our table is in the network of that key; None when it is not. Raises Gone
+        when the network has ended, which may be later than the target's end."""
+
+    def put_table(self, key: str, body: str) -> None:
+        """Make the table, whole or not at all. body: its sets and chains, as nft(8) has them."""
+
+    def put_elements(self, key: str, sets: dict[str, list[str]]) -> None:
+        """Replace what is in these sets of our table, all at once."""
+
+    def table_contents(self, key: str) -> Contents:
+        """What is in it now. Raises ChaoskitError when it is not there, Gone."""
+
+    def drop_table(self, key: str) -> None:
+        """Take it away with all that is in it; nothing when it is not there."""
+
+    def addresses_of(self, peer: str) -> Sequence[str]:
+        """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
+        ChaoskitError when there are none, or when nobody can be asked."""
+
+
+@runtime_checkable
+class HasPackets(Protocol):
+    """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    def cannot_disturb(self, what: Impairment) -> str | None:
+        """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
+
+    def disturb_remarks(self, what: Impairment) -> Sequence[str]:
+        """By which way, and what a person should know of that. Raises Gone, ChaoskitError."""
+
+    def disturbed_by_itself(self, what: Impairment) -> bool:
+        """Whether it goes by itself when nobody of ours is left. Raises Gone, ChaoskitError."""
+
+    def disturbing(self, what: Impairment) -> Iterator[Change]:
+        """The cells that it takes, in order. Raises Gone, ChaoskitError."""
+
+    def disturbed(self, change: Change) -> Json:
+        """What that cell holds now. Raises Gone, ChaoskitError."""
+
+    def disturb(self, what: Impairment, change: Change) -> None: ...
+
+    def calm(self, change: Change, *, whatever: bool = False) -> None:
+        """Put back what was in that cell: only if ours is there now, or whatever is."""
+
+    def keep_disturbed(self, changes: Sequence[Change]) -> None:
+        """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
+        """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
+        ChaoskitError, Interrupted."""

@@ -65,7 +65,9 @@ def put_back(
         if stuck:
             ruling, told = Verdict.STUCK, f"{reason}; {len(stuck)} cells could not be undone"
         else:
-            ruling, told = Verdict.ABORTED, f"{reason}; {_whom(by)} put everything back"
+            one_way = any(cell.over == "one way" for cell in every)
+            what = "everything that can be" if one_way else "everything"
+            ruling, told = Verdict.ABORTED, f"{reason}; {_whom(by)} put {what} back"
         if stuck or not any(r["kind"] == "verdict" for r in records if r is not head):
             journal.note("verdict", verdict=ruling.value, reason=told, learnt=[])
         elif any(r["kind"] == "verdict" and r["verdict"] == "stuck" for r in records):
@@ -227,8 +229,8 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     from chaoskit.procfs import with_argument
     from chaoskit.targets.burdens import leftover_helpers
     from chaoskit.targets.files import leftover_fillers
-    from chaoskit.targets.own_proxy import leftover_proxies
     from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
+    from chaoskit.targets.proxy_process import leftover_proxies
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
 
