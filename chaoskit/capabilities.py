@@ -14,6 +14,7 @@ from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
+from chaoskit.model.limited import Limited
 from chaoskit.model.units import Json
 from chaoskit.nft import Contents
 
@@ -255,6 +256,27 @@ class IsContainer(Protocol):
 
     def start(self) -> None:
         """Nothing when it runs."""
+
+
+@runtime_checkable
+class HasLimits(Protocol):
+    """Is kept within limits by the kernel, which can be lowered: `cpu` (processors), `memory`
+    (bytes), `pids` (processes), `read` and `write` (bytes a second of one disk)."""
+
+    binding: Binding
+
+    def limited(self, what: str, path: str) -> Limited:
+        """How that is limited now. path: which disk is meant. Raises Gone, and ChaoskitError saying
+        why it cannot be limited here."""
+
+    def limit_text(self, what: str, path: str, most: float) -> str:
+        """What its cell would hold, read back, if that were the most. Raises as `limited` does."""
+
+    def limit_now(self, key: str) -> str:
+        """What the cell of that key holds. Raises Gone."""
+
+    def set_limit(self, key: str, text: str) -> None:
+        """Raises Gone, and ChaoskitError when the kernel does not take it."""
 
 
 @runtime_checkable

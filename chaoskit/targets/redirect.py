@@ -1,8 +1,8 @@
 """The TCP connections of a network namespace led through a proxy of ours inside it.
 
 Three things of ours, in the order in which they come: a table that does nothing but keep the
-kernel tracking connections and translating addresses, the proxy, and the table with the rules that redirect to it. They go
-in the other order: what is new goes directly at once, what is open loses its delay and comes to
+kernel tracking connections and translating addresses, the proxy, and the table with the rules that
+redirect to it. They go in the other order: what is new goes directly at once, what is open loses its delay and comes to
 rest, is reset, and only then nobody translates for it any more. Without the first table the
 kernel would stop with the rules, and leave the open connections hanging.
 
