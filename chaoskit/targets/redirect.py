@@ -2,9 +2,9 @@
 
 Three things of ours, in the order in which they come: a table that does nothing but keep the
 kernel tracking connections and translating addresses, the proxy, and the table with the rules that
-redirect to it. They go in the other order: what is new goes directly at once, what is open loses its delay and comes to
-rest, is reset, and only then nobody translates for it any more. Without the first table the
-kernel would stop with the rules, and leave the open connections hanging.
+redirect to it. They go in the other order: what is new goes directly at once, what is open loses
+its delay and comes to rest, is reset, and only then nobody translates for it any more. Without the
+first table the kernel would stop with the rules, and leave the open connections hanging.
 
 The proxy takes both tables away when it ends (see `chaoskit.proxy.redirected`), and should it be
 killed, the rules lose their effect by themselves: the kernel forgets the lease that they ask for.
