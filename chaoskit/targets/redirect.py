@@ -1,10 +1,10 @@
 """The TCP connections of a network namespace led through a proxy of ours inside it.
 
 Three things of ours, in the order in which they come: a table that does nothing but keep the
-kernel translating addresses, the proxy, and the table with the rules that redirect to it. They go
-in the other order: what is new goes directly at once, what is open loses its delay and comes to
-rest, is reset, and only then nobody translates for it any more. Without the first table the
-kernel would stop with the rules, and leave the open connections hanging.
+kernel tracking connections and translating addresses, the proxy, and the table with the rules that
+redirect to it. They go in the other order: what is new goes directly at once, what is open loses
+its delay and comes to rest, is reset, and only then nobody translates for it any more. Without the
+first table the kernel would stop with the rules, and leave the open connections hanging.
 
 The proxy takes both tables away when it ends (see `chaoskit.proxy.redirected`), and should it be
 killed, the rules lose their effect by themselves: the kernel forgets the lease that they ask for.
@@ -40,8 +40,10 @@ PATIENCE = 4.0
 """Seconds in which a proxy that was told to end has ended: it gives open connections two."""
 _PRIORITY = -110
 """Before other rules that translate (they have -100): those see what the proxy sends on."""
-_SYN = "tcp flags & (fin | syn | rst | ack) == syn"
+_MEANT = "tcp flags & (fin | syn | rst | ack) == syn meta l4proto @lease"
 """Never in the middle of a connection: one that was open before is not ours."""
+_KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state new return\n}"
+"""A chain that translates, and a rule that needs connections to be tracked."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ class Redirect:
         return name in nft.tables(self._nft)
 
     def load_nat(self) -> None:
-        body = "chain keep {\ntype nat hook output priority 0; policy accept;\n}"
-        nft.load(self._nft, self.nat, body)
+        nft.load(self._nft, self.nat, _KEEP)
 
     def load_rules(self) -> None:
         ports = {name: self._port(name) for name in (OPENED, ACCEPTED)}
@@ -174,23 +175,17 @@ class Redirect:
         return _body(
             lease,
             [
-                f"meta mark {mark + 1} meta l4proto @lease redirect to :{ports[OPENED]}",
-                f"meta mark {mark + 2} meta l4proto @lease redirect to :{ports[ACCEPTED]}",
+                f"meta mark {mark + 1} {_MEANT} redirect to :{ports[OPENED]}",
+                f"meta mark {mark + 2} {_MEANT} redirect to :{ports[ACCEPTED]}",
                 'oifname "lo" return',
                 f"meta mark {mark} return",
-                *(
-                    f"{which} {_SYN} meta l4proto @lease redirect to :{ports[OPENED]}"
-                    for which in self.opened
-                ),
+                *(f"{which} {_MEANT} redirect to :{ports[OPENED]}" for which in self.opened),
             ],
             [
                 'iifname "lo" return',
                 # What the target forwards for others does not come to it.
                 "fib daddr type != local return",
-                *(
-                    f"{which} {_SYN} meta l4proto @lease redirect to :{ports[ACCEPTED]}"
-                    for which in self.accepted
-                ),
+                *(f"{which} {_MEANT} redirect to :{ports[ACCEPTED]}" for which in self.accepted),
             ],
         )
 
@@ -200,10 +195,10 @@ def missing() -> str | None:
     """Why connections cannot be redirected on this machine; None when they can."""
     if why := nft.missing():
         return why
-    rule = "fib daddr type local tcp flags syn meta l4proto @lease redirect to :1"
+    rule = f"fib daddr type local {_MEANT} redirect to :1"
     body = _body(60, [rule], [rule])
     try:
-        in_new_network(lambda: nft.load(nft.here, "chaoskit-trial", body))
+        in_new_network(lambda: nft.load(nft.here, "chaoskit-trial", f"{_KEEP}\n{body}"))
     except ChaoskitError as error:
         return f"this kernel's nftables cannot do it ({error})"
     return None

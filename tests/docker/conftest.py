@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import daemons
 import pytest
+
+PROCESS = str(Path(__file__).parent.parent / "process")
+"""What is done to a container is injected and proven as the tests on processes do it."""
+
+if PROCESS not in sys.path:
+    sys.path.append(PROCESS)
 
 
 @pytest.fixture
