@@ -53,6 +53,11 @@ def with_chaoskit() -> frozenset[str]:
     return frozenset(found)
 
 
+def container_key(id: str) -> str:
+    """By what a run holds a container, and what is in it."""
+    return f"container {id}"
+
+
 def container_ids(process: Process) -> set[str]:
     """The containers that a process is in, by the names of its control groups; in a container that
     has a view of its own, none is to be seen. Raises Gone."""
