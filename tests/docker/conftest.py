@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import daemons
+import hurting
 import pytest
 
 
@@ -29,3 +30,9 @@ def own_daemon() -> Iterator[daemons.Daemon]:
     """A dockerd of this test alone, whose containers outlive it (`live-restore`)."""
     with daemons.running(live_restore=True) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarding() -> Iterator[None]:
+    with hurting.guarding():
+        yield

@@ -20,14 +20,23 @@ from chaoskit.model.fault import Change, Fault
 from chaoskit.targets.container import ContainerTarget
 from chaoskit.targets.docker import DockerSelector
 
+RUN = f"20261123-053812-{uuid.uuid4().hex[:6]}"
+"""All that is hurt here is hurt by this run, which has a guardian of a kind: see `guarding`."""
 SOON = 20.0
 """Seconds in which what takes a fraction of one must have happened, on a loaded machine too."""
 
 
 def binding(step: str = "1", **more: Any) -> Binding:
     """As a run binds its targets."""
-    run = f"20261123-053812-{uuid.uuid4().hex[:6]}"
-    return Binding(run, step, Path("/"), **{"ends_at": now() + 100.0} | more)
+    return Binding(RUN, step, Path("/"), **{"ends_at": now() + 100.0} | more)
+
+
+@contextlib.contextmanager
+def guarding() -> Iterator[None]:
+    """A process called like the guardian: other tests look for what dead runs left, everywhere."""
+    words = ["/bin/sh", "-c", "read nothing", "chaoskit.engine.guardian", f"chaoskit-{RUN}"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE):
+        yield
 
 
 def target(daemon: Daemon, container: Container, bound: Binding | None = None) -> ContainerTarget:
