@@ -230,8 +230,8 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     from chaoskit.targets.burdens import leftover_helpers
     from chaoskit.targets.files import leftover_fillers
     from chaoskit.targets.network import leftover_tables
-    from chaoskit.targets.own_proxy import leftover_proxies
     from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
+    from chaoskit.targets.proxy_process import leftover_proxies
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
 

@@ -37,7 +37,7 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
 
     from chaoskit.errors import Gone
     from chaoskit.targets.burdens import leftover_helpers
-    from chaoskit.targets.own_proxy import leftover_proxies
+    from chaoskit.targets.proxy_process import leftover_proxies
 
     runs = {path.name for path in tmp_path.glob("**/runs/*")}
     left = [

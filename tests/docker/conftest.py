@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import cells
 import daemons
-import hurting
 import pytest
+
+PROCESS = str(Path(__file__).parent.parent / "process")
+"""What is done to a container is injected and proven as the tests on processes do it."""
+
+if PROCESS not in sys.path:
+    sys.path.append(PROCESS)
 
 
 @pytest.fixture(scope="session")
@@ -34,5 +42,5 @@ def own_daemon() -> Iterator[daemons.Daemon]:
 
 @pytest.fixture(scope="session", autouse=True)
 def guarding() -> Iterator[None]:
-    with hurting.guarding():
+    with cells.guarding():
         yield

@@ -1,103 +1,94 @@
-"""Faults on containers, made and undone as the engine does it, without an experiment."""
+"""Experiments on containers by the command line, as people run them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import subprocess
-import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from daemons import Daemon
-from docker.models.containers import Container
+from chaoskit.clock import until
+from chaoskit.journal import State
+from chaoskit.procfs import with_argument
 
-from chaoskit.clock import now, until
-from chaoskit.errors import Gone
-from chaoskit.model.binding import Binding
-from chaoskit.model.fault import Change, Fault
-from chaoskit.targets.container import ContainerTarget
-from chaoskit.targets.docker import DockerSelector
-
-RUN = f"20261123-053812-{uuid.uuid4().hex[:6]}"
-"""All that is hurt here is hurt by this run, which has a guardian of a kind: see `guarding`."""
-SOON = 20.0
-"""Seconds in which what takes a fraction of one must have happened, on a loaded machine too."""
+CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 
 
-def binding(step: str = "1", **more: Any) -> Binding:
-    """As a run binds its targets."""
-    return Binding(RUN, step, Path("/"), **{"ends_at": now() + 100.0} | more)
+def write(path: Path, *method: Mapping[str, Any], **more: Any) -> Path:
+    """An experiment of these steps, each for half a minute unless it says how long."""
+    document: dict[str, Any] = {
+        "chaoskit": 1,
+        "title": "a test",
+        "steady-state": [
+            {"name": "there", "file": {"path": "/proc/self/stat"}, "expect": {"exists": True}}
+        ],
+        "method": [{"for": "30s"} | dict(step) for step in method],
+        "verify": [{"check": "there", "within": "1s"}],
+    }
+    path.write_text(json.dumps(document | more))
+    return path
 
 
-@contextlib.contextmanager
-def guarding() -> Iterator[None]:
-    """A process called like the guardian: other tests look for what dead runs left, everywhere."""
-    words = ["/bin/sh", "-c", "read nothing", "chaoskit.engine.guardian", f"chaoskit-{RUN}"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE):
-        yield
+def step(fault: str, host: str, /, hold: str = "30s", pick: Any = None, **match: Any) -> Any:
+    """A step on containers of that daemon. match: keys of the selector, or of the fault where it
+    begins with `_`."""
+    params = {key[1:].replace("_", "-"): match.pop(key) for key in list(match) if key[0] == "_"}
+    target: dict[str, Any] = {"docker": {"host": host} | match}
+    if pick is not None:
+        target["pick"] = pick
+    return {"fault": fault, "target": target, "for": hold} | params
 
 
-def target(daemon: Daemon, container: Container, bound: Binding | None = None) -> ContainerTarget:
-    selector = DockerSelector(name=container.name, host=daemon.url)
-    (found,) = selector.find(bound or binding())
-    assert isinstance(found, ContainerTarget)
-    return found
+def chaoskit(*words: str | Path, state: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CHAOSKIT, "--state", str(state), *map(str, words)],
+        capture_output=True, text=True, timeout=100, **more,
+    )  # fmt: skip
 
 
-def inject(fault: Fault[Any], on: ContainerTarget) -> list[Change]:
-    """As the engine does it: each change is made before the next one is asked for."""
-    done = []
-    for change in fault.changes(on):
-        fault.make(on, change)
-        done.append(change)
-    return done
-
-
-def undo(fault: Fault[Any], on: ContainerTarget, changes: list[Change]) -> None:
-    """As the guardian does it, which knows the target from the journal only."""
-    again = ContainerTarget.restore(on.ref(), replace(on.binding, lifeline=None, ends_at=None))
-    for change in reversed(changes):
-        with contextlib.suppress(Gone):
-            if fault.look(again, change) == change.put:
-                fault.unmake(again, change)
-
-    def back(change: Change) -> bool:
-        with contextlib.suppress(Gone):
-            return bool(fault.look(again, change) == change.was)
-        return True
-
-    for change in changes:
-        assert until(lambda c=change: back(c), SOON)  # type: ignore[misc]
+def begin(*words: str | Path, state: Path, **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [CHAOSKIT, "--state", str(state), *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
-def hurt(fault: Fault[Any], on: ContainerTarget) -> Iterator[list[Change]]:
-    """While the block runs, the fault is in, and proven at both ends of it."""
-    assert fault.refuse(on) is None
-    changes = inject(fault, on)
+def running(file: Path, state: Path, *words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """A run whose first fault is in and proven."""
+    before = len(records(state, "injected"))
+    runner = begin("run", file, *words, state=state, **more)
     try:
-        assert until(lambda: fault.took(on, changes), SOON)
-        yield changes
-        assert fault.took(on, changes)
+        assert until(
+            lambda: runner.poll() is not None or len(records(state, "injected")) > before, 60
+        )
+        assert runner.poll() is None, runner.communicate()[0]
+        yield runner
     finally:
-        undo(fault, on, changes)
+        runner.kill()
+        runner.communicate()
 
 
-def in_network(on: ContainerTarget, *command: str, told: str = "") -> str:
-    """Run a command of this machine in a container's network."""
-    done = subprocess.run(
-        ["nsenter", "-t", str(on.root.pid), "-n", *command],
-        input=told,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def records(state: Path, kind: str) -> list[dict[str, Any]]:
+    return [r for f in State(state).runs() for r in f.records() if r["kind"] == kind]
 
 
-def rules(on: ContainerTarget) -> str:
-    """All rules in its network, byte for byte."""
-    return in_network(on, "nft", "list", "ruleset")
+def settled(state: Path, within: float = 60.0) -> bool:
+    """Whether every run comes to be over, with nothing left in."""
+    return until(lambda: not State(state).left() and not State(state).unsettled(), within)
+
+
+def kill_both(state: Path) -> None:
+    """The runner of the latest run and its guardian, before either can notice."""
+    folder = State(state).find()
+    run = folder.id
+    runner = next(r["pid"] for r in folder.records() if r["kind"] == "run")
+    (guardian,) = with_argument(f"chaoskit-{run}")
+    os.kill(runner, signal.SIGSTOP)
+    guardian.signal(signal.SIGKILL)
+    os.kill(runner, signal.SIGKILL)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import hurting
+import cells
 import pytest
 import traffic
+from cells import hurt
 from daemons import Daemon
-from hurting import hurt
 from traffic import TCP, UDP, End
 
 from chaoskit.clock import until
@@ -58,8 +58,8 @@ class Trio:
         made = [daemon.run(name=daemon.name(word), network=self.network.name, labels={"app": word})
                 for word in ("web", "db", "cache")]  # fmt: skip
         self.web, self.db, self.cache = (End(container) for container in made)
-        hurting.in_network(self.target, "nft", "-f", "-", told=FOREIGN)
-        assert "DOCKER_OUTPUT" in hurting.rules(self.target)
+        cells.in_network(self.target, "nft", "-f", "-", told=FOREIGN)
+        assert "DOCKER_OUTPUT" in cells.rules(self.target)
         for end in self.ends:
             end.serve(80, 5432)
         for version in (4, 6):
@@ -73,7 +73,7 @@ class Trio:
 
     @property
     def target(self) -> ContainerTarget:
-        return hurting.target(self.daemon, self.web.container)
+        return cells.target(self.daemon, self.web.container)
 
     def close(self) -> None:
         for end in self.ends:
@@ -93,9 +93,9 @@ def shared(session_daemon: Daemon) -> Iterator[Trio]:
 @pytest.fixture
 def trio(shared: Trio) -> Iterator[Trio]:
     """Each test leaves all rules as they were, byte for byte."""
-    before = hurting.rules(shared.target)
+    before = cells.rules(shared.target)
     yield shared
-    assert hurting.rules(shared.target) == before
+    assert cells.rules(shared.target) == before
     assert "chaoskit-2" not in before
 
 
@@ -245,7 +245,7 @@ def test_a_host_name_is_looked_up_again_and_what_was_known_stays(
             found = heard(trio)
             return found[cut] == "silence" and found[spared] == "answer"
 
-        assert until(lambda: kept("web>cache", "web>db"), hurting.SOON)
+        assert until(lambda: kept("web>cache", "web>db"), cells.SOON)
         assert heard(trio, 6)["web>db"] == "answer"
         resolver.error = OSError(-3, "Temporary failure in name resolution")
         for _ in range(3):
@@ -289,7 +289,7 @@ def test_a_container_that_comes_back_elsewhere_is_still_meant(trio: Trio) -> Non
             fault.keep(on, changes)
             return trio.web.asks(back.address()) == "silence"
 
-        assert until(cut, hurting.SOON)
+        assert until(cut, cells.SOON)
         assert trio.cache.reaches(back.address())
         back.close()
     for container in made:
@@ -451,23 +451,23 @@ def test_it_is_not_there_when_somebody_has_meddled(trio: Trio) -> None:
         "flush set inet {} armed",
         "delete table inet {}",
     ):
-        changes = hurting.inject(fault, on)
+        changes = cells.inject(fault, on)
         assert fault.took(on, changes)
-        hurting.in_network(on, "nft", "-f", "-", told=meddle.format(on.mark))
+        cells.in_network(on, "nft", "-f", "-", told=meddle.format(on.mark))
         assert not fault.took(on, changes), meddle
-        hurting.undo(fault, on, changes)
+        cells.undo(fault, on, changes)
 
 
 def test_it_has_no_force_when_the_run_is_over_and_nobody_is_left(trio: Trio) -> None:
     from chaoskit.clock import now
 
-    on = hurting.target(trio.daemon, trio.web.container, hurting.binding(ends_at=now() + 2.0))
+    on = cells.target(trio.daemon, trio.web.container, cells.binding(ends_at=now() + 2.0))
     fault = DropPackets()
-    changes = hurting.inject(fault, on)
+    changes = cells.inject(fault, on)
     assert trio.web.asks(trio.db.address()) == "silence"
     assert trio.web.reaches(trio.db.address())
     assert fault.look(on, changes[0]) == on.mark and not fault.took(on, changes)
-    hurting.undo(fault, on, changes)
+    cells.undo(fault, on, changes)
 
 
 def test_a_body_that_nft_does_not_take_is_refused(trio: Trio) -> None:

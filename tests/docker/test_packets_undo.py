@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hurting
+import cells
 import pytest
+from cells import hurt
 from daemons import Daemon
 from docker.models.containers import Container
-from hurting import hurt
 from traffic import End
 
 from chaoskit.clock import until
@@ -36,13 +36,13 @@ class Boxed(Specimen):
         self.daemon = daemon
         self.folder = folder
         self.container: Container = daemon.run(network=daemon.network(ipv6=True).name)
-        self.target_then = hurting.target(daemon, self.container)
+        self.target_then = cells.target(daemon, self.container)
 
     def target(self) -> Mapping[str, Any]:
         return {"docker": {"name": self.container.name, "host": self.daemon.url}}
 
     def snapshot(self, runs: Sequence[str]) -> Json:
-        return hurting.rules(self.target_then)
+        return cells.rules(self.target_then)
 
     def vanish(self) -> None:
         self.container.remove(force=True)
@@ -88,40 +88,40 @@ def dead_run(boxed: Boxed) -> Trial:
     trial = Trial("drop-network", {}, boxed)
     runner = trial.start("--at", "after:injected:1", "--guardian", "dies", hold="60s")
     assert runner.wait(60) == -signal.SIGKILL
-    assert trial.latest().id in hurting.rules(boxed.target_then)
+    assert trial.latest().id in cells.rules(boxed.target_then)
     return trial
 
 
 def test_the_scan_finds_a_table_without_any_journal(boxed: Boxed, tmp_path: Path) -> None:
-    before = hurting.rules(boxed.target_then)
+    before = cells.rules(boxed.target_then)
     trial = dead_run(boxed)
     run = trial.latest().id
     found = [left for left in scan(State(tmp_path / "another")) if left.run == run]
     assert [left.kind for left in found] == ["table"]
     assert f"chaoskit-{run}" in found[0].text
     found[0].end()
-    assert hurting.rules(boxed.target_then) == before
+    assert cells.rules(boxed.target_then) == before
     found[0].end()  # Who ends it twice does nothing.
     assert not recover(trial.latest()).left
 
 
 def test_a_dead_daemon_is_not_needed_to_undo(boxed: Boxed) -> None:
-    before = hurting.rules(boxed.target_then)
+    before = cells.rules(boxed.target_then)
     trial = dead_run(boxed)
     boxed.daemon.kill()
     assert not recover(trial.latest()).left
-    assert hurting.rules(boxed.target_then) == before
+    assert cells.rules(boxed.target_then) == before
 
 
 def test_a_daemon_that_dies_while_it_is_in_changes_nothing(boxed: Boxed) -> None:
-    before = hurting.rules(boxed.target_then)
+    before = cells.rules(boxed.target_then)
     trial = Trial("drop-network", {}, boxed)
     runner = trial.start(hold="2s")
     trial.wait_injected(runner)
     boxed.daemon.kill()
     runner.wait(60)
     assert not trial.latest().result().left
-    assert hurting.rules(boxed.target_then) == before
+    assert cells.rules(boxed.target_then) == before
 
 
 @pytest.mark.parametrize("how", ["stop", "remove", "restart"])
@@ -136,8 +136,8 @@ def test_a_container_that_ends_meanwhile_is_no_error(boxed: Boxed, how: str) -> 
     result = trial.latest().result()
     assert not result.left and result.verdict is Verdict.INCONCLUSIVE, result.reason
     if how == "restart":
-        again = hurting.target(boxed.daemon, boxed.container)
-        assert "chaoskit" not in hurting.rules(again)
+        again = cells.target(boxed.daemon, boxed.container)
+        assert "chaoskit" not in cells.rules(again)
 
 
 def test_a_container_that_restarts_is_hurt_anew_where_the_file_says_so(boxed: Boxed) -> None:
@@ -145,28 +145,28 @@ def test_a_container_that_restarts_is_hurt_anew_where_the_file_says_so(boxed: Bo
     runner = trial.start(hold="12s")
     trial.wait_injected(runner)
     boxed.container.restart()
-    again = hurting.target(boxed.daemon, boxed.container)
-    assert until(lambda: "chaoskit" in hurting.rules(again), hurting.SOON)
+    again = cells.target(boxed.daemon, boxed.container)
+    assert until(lambda: "chaoskit" in cells.rules(again), cells.SOON)
     assert runner.wait(60) == 0, trial.latest().result().reason
-    assert "chaoskit" not in hurting.rules(again)
+    assert "chaoskit" not in cells.rules(again)
 
 
 def test_two_faults_on_one_container_do_not_meet(boxed: Boxed) -> None:
-    before = hurting.rules(boxed.target_then)
+    before = cells.rules(boxed.target_then)
     first, second = (
-        hurting.target(boxed.daemon, boxed.container, hurting.binding(step)) for step in ("1", "2")
+        cells.target(boxed.daemon, boxed.container, cells.binding(step)) for step in ("1", "2")
     )
     drop, lose = Partition(("203.0.113.7",)), LosePackets(0.5)
     with hurt(drop, first):
-        between = hurting.rules(first)
+        between = cells.rules(first)
         with hurt(lose, second):
-            assert hurting.rules(first) != between
-        assert hurting.rules(first) == between
-    assert hurting.rules(first) == before
+            assert cells.rules(first) != between
+        assert cells.rules(first) == between
+    assert cells.rules(first) == before
 
 
 def test_parallel_steps_of_one_run_do_not_meet(boxed: Boxed, tmp_path: Path) -> None:
-    before = hurting.rules(boxed.target_then)
+    before = cells.rules(boxed.target_then)
     step = {"target": dict(boxed.target()), "for": "1s"}
     document = {
         "chaoskit": 1,
@@ -191,7 +191,7 @@ def test_parallel_steps_of_one_run_do_not_meet(boxed: Boxed, tmp_path: Path) -> 
     (tmp_path / "both.json").write_text(json.dumps(document))
     result = run(load(tmp_path / "both.json"), State(tmp_path / "state"))
     assert result.verdict is Verdict.HELD, result.reason
-    assert hurting.rules(boxed.target_then) == before
+    assert cells.rules(boxed.target_then) == before
 
 
 @pytest.fixture
@@ -201,33 +201,33 @@ def guest(boxed: Boxed) -> Container:
 
 
 def test_two_containers_in_one_network_do_not_meet(boxed: Boxed, guest: Container) -> None:
-    host, visitor = boxed.target_then, hurting.target(boxed.daemon, guest)
-    before = hurting.rules(host)
+    host, visitor = boxed.target_then, cells.target(boxed.daemon, guest)
+    before = cells.rules(host)
     fault = Partition(("203.0.113.7",))
     assert any("shares its network" in told for told in fault.remarks(visitor))
     with hurt(fault, host):
-        between = hurting.rules(host)
+        between = cells.rules(host)
         with hurt(fault, visitor):
             pass
-        assert hurting.rules(host) == between
-    assert hurting.rules(host) == before
+        assert cells.rules(host) == between
+    assert cells.rules(host) == before
 
 
 def test_a_network_that_outlives_its_container_is_put_back(boxed: Boxed, guest: Container) -> None:
-    host, visitor = boxed.target_then, hurting.target(boxed.daemon, guest)
-    before = hurting.rules(host)
+    host, visitor = boxed.target_then, cells.target(boxed.daemon, guest)
+    before = cells.rules(host)
     fault = DropPackets()
-    changes = hurting.inject(fault, visitor)
+    changes = cells.inject(fault, visitor)
     guest.remove(force=True)
     assert not visitor.root.alive()
     assert fault.look(visitor, changes[0]) == visitor.mark, "it is still in, and must be undone"
-    hurting.undo(fault, visitor, changes)
-    assert hurting.rules(host) == before
+    cells.undo(fault, visitor, changes)
+    assert cells.rules(host) == before
 
 
 def test_a_network_that_has_ended_is_gone(boxed: Boxed) -> None:
     fault, on = DropPackets(), boxed.target_then
-    changes = hurting.inject(fault, on)
+    changes = cells.inject(fault, on)
     boxed.vanish()
     with pytest.raises(Gone):
         fault.look(on, changes[0])
@@ -245,15 +245,15 @@ def test_nobody_shares_the_network_of_a_container_of_its_own(boxed: Boxed) -> No
 def test_the_network_of_this_machine_needs_leave(daemon: Daemon) -> None:
     host = daemon.run(network_mode="host")
     fault = DropPackets(peers=("203.0.113.7",))
-    told = fault.refuse(hurting.target(daemon, host))
+    told = fault.refuse(cells.target(daemon, host))
     assert told is not None and "allow-host: true" in told
-    allowed = hurting.target(daemon, host, hurting.binding(allow_host=True))
+    allowed = cells.target(daemon, host, cells.binding(allow_host=True))
     assert fault.refuse(allowed) is None
     assert any("this machine" in remark for remark in fault.remarks(allowed))
 
 
 def test_a_container_without_a_network_is_refused(daemon: Daemon) -> None:
-    told = DropPackets().refuse(hurting.target(daemon, daemon.run()))
+    told = DropPackets().refuse(cells.target(daemon, daemon.run()))
     assert told is not None and "loopback" in told
 
 
@@ -262,10 +262,10 @@ def test_the_other_end_is_not_touched(boxed: Boxed) -> None:
     boxed.container.reload()
     network = next(iter(boxed.container.attrs["NetworkSettings"]["Networks"]))
     peer = boxed.daemon.run(network=network)
-    other = hurting.target(boxed.daemon, peer)
-    before = hurting.rules(other)
+    other = cells.target(boxed.daemon, peer)
+    before = cells.rules(other)
     end = End(boxed.container)
     end.serve(80)
     with hurt(DropPackets(peers=(f"container:{peer.name}",)), boxed.target_then):
-        assert hurting.rules(other) == before
+        assert cells.rules(other) == before
     end.close()
