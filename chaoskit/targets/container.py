@@ -23,13 +23,12 @@ from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
-from chaoskit.targets.network import Network
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, ContainerFiles, Network, Disturbed, Target):
+class ContainerTarget(Burdens, ContainerFiles, Disturbed, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
