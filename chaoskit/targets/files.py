@@ -70,7 +70,11 @@ class Files(Rooted):
         """See the capability. Raises Interrupted between two parts, Gone, OSError."""
         path = _now_at(key)
         mark = f"{Path(key).name[1:]}\n".encode()
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.root.stat()
+            raise
         try:
             # A volume may be gone from its place when the target has ended. What was opened is
             # what the target sees, if it is alive after the opening.
