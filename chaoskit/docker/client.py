@@ -138,6 +138,7 @@ class Daemon:
 
     def _handshake(self) -> str:
         """The version of its API that we speak with it. Raises NoDaemon."""
+
         def ask() -> Any:
             with self._connect(OLDEST, FIRST) as api:
                 return api.version(api_version=False)

@@ -96,6 +96,7 @@ def test_a_volume_in_memory_may_be_filled_but_for_its_own_reserve(daemon: Daemon
             why = DiskFill("/vol", until=until_).refuse(target)
             assert why is None if told is None else told in str(why), (until_, why)
         fault = DiskFill("/vol", until=0.95)
+        assert fault.remarks(target) == ("3.2MiB always stay free in /vol",)
         change = filled(target, fault)
         done = container.exec_run(["dd", "if=/dev/zero", "of=/vol/x", "bs=1M", "count=8"])
         assert b"No space left" in done.output
