@@ -7,7 +7,7 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
@@ -321,14 +321,8 @@ class HasNetwork(Protocol):
 
 
 @runtime_checkable
-class HasPackets(Protocol):
+class HasPackets(HasNetwork, Protocol):
     """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
-
-    binding: Binding
-
-    @property
-    def mark(self) -> str:
-        """Unique to this target in this step of this run."""
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
@@ -353,6 +347,46 @@ class HasPackets(Protocol):
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when a part of it has ended and what is left does harm."""
 
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        """The addresses that are meant have become those."""
+
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
         ChaoskitError, Interrupted."""
+
+
+@runtime_checkable
+class HasEndpoints(Protocol):
+    """Is in Docker networks, each of which it can leave."""
+
+    binding: Binding
+
+    @property
+    def key(self) -> str:
+        """The container, whatever its incarnation: its networks stay when it restarts."""
+
+    def network(self, name: str) -> str:
+        """The id of the network of that name that it is in. Raises ChaoskitError when it is in none
+        that it could leave, Gone when it was removed."""
+
+    def endpoint(self, network: str, name: str) -> dict[str, Json] | None:
+        """Its endpoint in the network of that id and name, `told` in it for people; None when it is
+        not connected. Raises Gone when it was removed."""
+
+    def same_endpoint(self, one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+        """Whether nobody in the network could tell them apart."""
+
+    def leave(self, network: str) -> None: ...
+
+    def join(self, network: str, endpoint: dict[str, Json]) -> None:
+        """Connect it as that endpoint was, with another address when somebody else has its own by
+        now. Raises ChaoskitError when the network was removed."""
+
+    def why_address_lost(self, network: str, endpoint: dict[str, Json]) -> str | None:
+        """Why it would not get its address back; None when it would, unless somebody takes it."""
+
+    def about_return(self, network: str, endpoint: dict[str, Json]) -> Sequence[str]:
+        """What a person should know of its way back, for the plan."""
+
+    def sharers(self) -> Sequence[str]:
+        """The names of the containers that use its network as their own."""

@@ -63,7 +63,7 @@ class Disturbance(Fault[HasPackets]):
 
     def remarks(self, target: HasPackets) -> tuple[str, ...]:
         try:
-            return tuple(target.disturb_remarks(self.what))
+            return (*target.disturb_remarks(self.what), *target.network_remarks())
         except Gone:
             raise
         except ChaoskitError:
