@@ -31,6 +31,8 @@ import pytest
 from docker.models.containers import Container
 from ranges import Network, Range, free_range
 
+from chaoskit.clock import until
+
 START = 60.0
 """Seconds a daemon may take to answer: it takes one, on an idle machine."""
 
@@ -104,7 +106,10 @@ class Daemon:
         """SIGKILL: its containers run until it starts again, which ends them without
         `live_restore`."""
         self._end(signal.SIGKILL)
-        # Its containerd dies with it. Where nobody reaps that, the next dockerd thinks it lives.
+        # Its containerd dies with it, a little later. Where nobody reaps that, the next dockerd
+        # thinks it lives.
+        where = (str(self.folder), self.cgroup)
+        assert until(lambda: "containerd --" not in str(keeper.processes(*where)), 10)
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def _end(self, number: signal.Signals) -> None:
@@ -120,6 +125,9 @@ class Daemon:
     def freeze(self) -> None:
         """It holds its socket open and answers nobody."""
         os.kill(self.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        # A thread that runs on another processor goes on for a moment.
+        assert until(lambda: all(_stopped(task) for task in tasks.iterdir()), 10)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -196,6 +204,10 @@ class Daemon:
                 network.remove()
         for volume in self.client.volumes.list():
             volume.remove(force=True)
+
+
+def _stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 @contextlib.contextmanager
