@@ -7,14 +7,16 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
+from chaoskit.model.limited import Limited
 from chaoskit.model.units import Json
+from chaoskit.nft import Contents
 
 
 class Proc(Protocol):
@@ -97,6 +99,9 @@ class HasBurdens(Protocol):
     def mark(self) -> str:
         """Unique to this target in this step of this run; part of each helper's arguments."""
 
+    def no_burden(self) -> str | None:
+        """Why no helper can work there; None when one can."""
+
     def cpus(self) -> list[int]:
         """The processors that the target may run on. Raises Gone."""
 
@@ -113,15 +118,16 @@ class HasBurdens(Protocol):
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`, and
-        whether it is `stopped`. Raises Gone when it or the target has ended."""
+        a processor, or was kept from one by a quota), `age` seconds, `rss` bytes, `read` and
+        `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
+        target has ended."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
 
     def memory_room(self) -> int:
-        """Bytes that can be taken while the reserve stays free: 5% or 256 MiB, whichever is more,
-        of the machine and of each control group with a limit."""
+        """Bytes that can be taken while the reserve stays free: of the machine 5% or 256 MiB,
+        whichever is more, and of each control group with a limit 5% or 16 MiB."""
 
     def descriptors(self) -> tuple[int, int]:
         """The machine's open descriptors and their limit."""
@@ -250,3 +256,140 @@ class IsContainer(Protocol):
 
     def start(self) -> None:
         """Nothing when it runs."""
+
+
+@runtime_checkable
+class HasLimits(Protocol):
+    """Is kept within limits by the kernel, which can be lowered: `cpu` (processors), `memory`
+    (bytes), `pids` (processes), `read` and `write` (bytes a second of one disk)."""
+
+    binding: Binding
+
+    def limited(self, what: str, path: str) -> Limited:
+        """How that is limited now. path: which disk is meant. Raises Gone, and ChaoskitError saying
+        why it cannot be limited here."""
+
+    def limit_text(self, what: str, path: str, most: float) -> str:
+        """What its cell would hold, read back, if that were the most. Raises as `limited` does."""
+
+    def limit_now(self, key: str) -> str:
+        """What the cell of that key holds. Raises Gone."""
+
+    def set_limit(self, key: str, text: str) -> None:
+        """Raises Gone, and ChaoskitError when the kernel does not take it."""
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A network of its own, into which a table of rules of ours can be put."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run, and so is the name of the table."""
+
+    def network_key(self) -> str:
+        """The incarnation of its network. Raises Gone, ChaoskitError."""
+
+    def network_cannot(self, body: str = "") -> str | None:
+        """Why a table with that body cannot be put there, here and now; None when it can. Raises
+        Gone."""
+
+    def network_remarks(self) -> Sequence[str]:
+        """What a person should know of that network before it is hurt, for the plan."""
+
+    def table(self, key: str) -> str | None:
+        """The mark, if our table is in the network of that key; None when it is not. Raises Gone
+        when the network has ended, which may be later than the target's end."""
+
+    def put_table(self, key: str, body: str) -> None:
+        """Make the table, whole or not at all. body: its sets and chains, as nft(8) has them."""
+
+    def put_elements(self, key: str, sets: dict[str, list[str]]) -> None:
+        """Replace what is in these sets of our table, all at once."""
+
+    def table_contents(self, key: str) -> Contents:
+        """What is in it now. Raises ChaoskitError when it is not there, Gone."""
+
+    def drop_table(self, key: str) -> None:
+        """Take it away with all that is in it; nothing when it is not there."""
+
+    def addresses_of(self, peer: str) -> Sequence[str]:
+        """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
+        ChaoskitError when there are none, or when nobody can be asked."""
+
+
+@runtime_checkable
+class HasPackets(Protocol):
+    """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    def cannot_disturb(self, what: Impairment) -> str | None:
+        """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
+
+    def disturb_remarks(self, what: Impairment) -> Sequence[str]:
+        """By which way, and what a person should know of that. Raises Gone, ChaoskitError."""
+
+    def disturbed_by_itself(self, what: Impairment) -> bool:
+        """Whether it goes by itself when nobody of ours is left. Raises Gone, ChaoskitError."""
+
+    def disturbing(self, what: Impairment) -> Iterator[Change]:
+        """The cells that it takes, in order. Raises Gone, ChaoskitError."""
+
+    def disturbed(self, change: Change) -> Json:
+        """What that cell holds now. Raises Gone, ChaoskitError."""
+
+    def disturb(self, what: Impairment, change: Change) -> None: ...
+
+    def calm(self, change: Change, *, whatever: bool = False) -> None:
+        """Put back what was in that cell: only if ours is there now, or whatever is."""
+
+    def keep_disturbed(self, changes: Sequence[Change]) -> None:
+        """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
+        """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
+        ChaoskitError, Interrupted."""
+
+
+@runtime_checkable
+class HasEndpoints(Protocol):
+    """Is in Docker networks, each of which it can leave."""
+
+    binding: Binding
+
+    @property
+    def key(self) -> str:
+        """The container, whatever its incarnation: its networks stay when it restarts."""
+
+    def network(self, name: str) -> str:
+        """The id of the network of that name that it is in. Raises ChaoskitError when it is in none
+        that it could leave, Gone when it was removed."""
+
+    def endpoint(self, network: str, name: str) -> dict[str, Json] | None:
+        """Its endpoint in the network of that id and name, `told` in it for people; None when it is
+        not connected. Raises Gone when it was removed."""
+
+    def same_endpoint(self, one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+        """Whether nobody in the network could tell them apart."""
+
+    def leave(self, network: str) -> None: ...
+
+    def join(self, network: str, endpoint: dict[str, Json]) -> None:
+        """Connect it as that endpoint was, with another address when somebody else has its own by
+        now. Raises ChaoskitError when the network was removed."""
+
+    def why_address_lost(self, network: str, endpoint: dict[str, Json]) -> str | None:
+        """Why it would not get its address back; None when it would, unless somebody takes it."""
+
+    def about_return(self, network: str, endpoint: dict[str, Json]) -> Sequence[str]:
+        """What a person should know of its way back, for the plan."""
+
+    def sharers(self) -> Sequence[str]:
+        """The names of the containers that use its network as their own."""

@@ -164,10 +164,12 @@ class Process:
                 return found  # The same program all the while: it really has none.
             time.sleep(0.0005)
 
-    def cgroups(self) -> list[str]:
-        """The paths of its control groups."""
+    def cgroups(self) -> dict[str, str]:
+        """The paths of its control groups, by their controllers (`cpu,cpuacct`; nothing stands for
+        version 2)."""
         lines = os.fsdecode(self._read("cgroup")).splitlines()
-        return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+        parts = (line.split(":", 2) for line in lines if line.count(":") >= 2)
+        return {controllers: path for _, controllers, path in parts}
 
     def cwd(self) -> str:
         return self._link("cwd")
@@ -348,25 +350,3 @@ def _inodes(port: int) -> Iterable[str]:
             fields = line.split()
             if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == state:
                 yield fields[9]
-
-
-def cgroup_memory_free() -> int | None:
-    """Bytes until the memory limit of our own control group, or one above it; None without one."""
-    own = Process.at(os.getpid())
-    found = []
-    for path in own.cgroups():
-        for base, most, used in (
-            ("/sys/fs/cgroup", "memory.max", "memory.current"),
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            at = path
-            while True:
-                with contextlib.suppress(OSError, ValueError):
-                    with open(f"{base}{at}/{most}") as file:
-                        limit = int(file.read())
-                    with open(f"{base}{at}/{used}") as file:
-                        found.append(limit - int(file.read()))
-                if at in ("", "/"):
-                    break
-                at = at.rpartition("/")[0]
-    return min(found, default=None)

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 # A suite that was started by `nohup`, or in the background of a script, ignores these, and so would
 # everything that it starts.

@@ -25,19 +25,21 @@ class Findings:
         with self._guard:
             self._found.append((verdict, reason))
 
-    def ruling(self, bad: int, total: int) -> tuple[Verdict, str]:
+    def ruling(self, bad: int, total: int, one_way: bool = False) -> tuple[Verdict, str]:
         """The worst verdict, and every reason for it; the other findings follow.
 
-        bad, total: readings while faults were in that did not hold, and all of them.
+        bad, total: readings while faults were in that did not hold, and all of them. one_way:
+        some fault has no way back, so that not all is undone.
         """
         verdict = worst(verdict for verdict, _ in self._found)
+        back = "proven, and all that has a way back undone" if one_way else "proven and undone"
         if verdict is Verdict.HELD and bad:
             return verdict, (
                 f"no gate fired, though {bad} of {total} readings did not hold; every fault was "
-                f"proven and undone"
+                f"{back}"
             )
         if verdict is Verdict.HELD:
-            return verdict, "the steady state held throughout; every fault was proven and undone"
+            return verdict, f"the steady state held throughout; every fault was {back}"
         reasons = dict.fromkeys(reason for found, reason in self._found if found is verdict)
         others = dict.fromkeys(r for found, r in self._found if found is not verdict)
         return verdict, "; ".join([*reasons, *(f"also: {reason}" for reason in others)])
@@ -53,7 +55,7 @@ def learnt(verdict: Verdict, records: Sequence[Mapping[str, Any]], abort: Abort)
     lessons = [sentence for step in result.steps if (sentence := _of_step(step))]
     lessons += [sentence for check in result.checks if (sentence := _of_check(check))]
     if abort.by == "gate":
-        times = [s.injected for s in result.steps if s.injected is not None]
+        times = [r["t"] for r in records if r["kind"] == "injected"]
         pulled = next((r["t"] for r in records if r["kind"] == "abort"), None)
         if times and pulled is not None and pulled >= min(times):
             after = show_duration(pulled - max(t for t in times if t <= pulled))
@@ -69,7 +71,8 @@ def _of_step(step: StepResult) -> str:
     if step.undone is not None:
         held = f" for {show_duration(step.undone - step.injected)}"
     proof = ", but it ended before its time" if step.proven_again is False else ""
-    told = f"{step.text.split()[0]} on {whom}{held}{proof}"
+    stages = f" in {step.stages} stages" if step.stages > 1 else ""
+    told = f"{step.text.split()[0]} on {whom}{stages}{held}{proof}"
     return "; ".join([told, *step.outcomes]) + "."
 
 
@@ -78,7 +81,9 @@ def _of_check(check: CheckResult) -> str:
     if not total:
         return f"{check.name}: not read while faults were in, so nothing is known of it."
     if check.during_ok == total:
-        return f"{check.name}: held in all {total} readings."
+        return f"{check.name}: held in " + (
+            f"all {total} readings." if total > 1 else "its only reading."
+        )
     bad = []
     if check.during_failed:
         bad.append(f"failed in {check.during_failed}")

@@ -219,7 +219,8 @@ class Session:
         if self.abort.by:
             failed = self.abort.by in ("guardian", "disk", "error")
             self.findings.add(Verdict.FAILED if failed else Verdict.ABORTED, self.abort.reason)
-        verdict, reason = self.findings.ruling(self.watch.bad, self.watch.total)
+        one_way = any(s.fault.way_back() is None for s in self.experiment.fault_steps())
+        verdict, reason = self.findings.ruling(self.watch.bad, self.watch.total, one_way)
         self._ruling = verdict, reason
         try:
             lessons = learnt(verdict, self.folder.records(), self.abort)

@@ -73,9 +73,17 @@ class Steps:
         for live in reversed(self.lives):
             if not live.cell.over and not live.cell.why:
                 try:
-                    self.undo(f"undo {live.cell.number}", [live], live.fault)
+                    self._undo_last(live)
                 except Exception as error:  # The older ones must be undone all the same.
                     self.session.failed(error)
+
+    def _undo_last(self, live: Live) -> None:
+        began, number = now(), live.cell.step
+        stuck = self.undo(f"undo {live.cell.number}", [live], live.fault)
+        if not stuck and (way := live.fault.way_back()):
+            took = now() - began
+            told = f"step {number}: undone ({way}) in {took * 1000:.0f} ms"
+            self.session.say("released", told, step=number, took=round(took, 4))
 
     def _guarded_step(self, number: str, step: Step) -> bool:
         """One step, whatever it does; whether the method may go on."""
@@ -107,6 +115,7 @@ class Steps:
                 self._begin(number, step, "wait", step.seconds, ())
                 if self.session.abort.cancel.wait(step.seconds):
                     raise Interrupted("the run is aborting")
+                self.session.journal.note("acted", step=number)
             case RunAction() | HttpAction():
                 self._action(number, step)
             case FaultStep():
@@ -298,7 +307,12 @@ class Steps:
             often = OUTCOME_EVERY if open_groups else upkeep.every
             if cancel.wait(min(left, often)):
                 raise Interrupted("the run is aborting")
-            upkeep.turn()
+            try:
+                upkeep.turn()
+            except (Interrupted, Refused, StateError):
+                raise
+            except (OSError, ChaoskitError) as error:
+                raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
             for key, lives in list(open_groups.items()):
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):
@@ -361,6 +375,7 @@ class Steps:
         self, number: str, step: Step, what: str, hold: float, targets: Sequence[str]
     ) -> None:
         shown = f" on {', '.join(targets)}" if targets else ""
+        one_way = isinstance(step, FaultStep) and step.fault.way_back() is None
         self.session.say(
             "step",
             f"step {number}: {step.fault.name + shown if isinstance(step, FaultStep) else step}",
@@ -369,6 +384,7 @@ class Steps:
             what=what,
             hold=hold,
             targets=list(targets),
+            one_way=one_way,
         )
 
 

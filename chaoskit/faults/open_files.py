@@ -94,7 +94,7 @@ class OpenFiles(Burden[HasBurdensAndProcesses]):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if wanted + OWN > hard:
             return f"a process of ours may open {hard} files, {wanted} are wanted"
-        return None
+        return super().refuse(target)
 
     def changes(self, target: HasBurdensAndProcesses) -> Iterator[Change]:
         if self.leave is None:

@@ -87,6 +87,8 @@ class _Step:
     proofs: dict[str, bool] = field(default_factory=dict)
     outcomes: list[str] = field(default_factory=list)
     problem: str = ""
+    one_way: bool = False
+    stages: int = 0
 
     def result(self) -> StepResult:
         return StepResult(
@@ -102,7 +104,15 @@ class _Step:
             proven_again=self.proofs.get("held"),
             outcomes=tuple(self.outcomes),
             problem=self.problem,
+            acted=self.times.get("acted"),
+            one_way=self.one_way,
+            stages=self.stages,
         )
+
+    @property
+    def place(self) -> list[int]:
+        """Where it stands in the file: those of a `parallel` begin in any order."""
+        return [int(part) for part in self.number.split(".")]
 
 
 @dataclass(slots=True)
@@ -163,6 +173,7 @@ def summarise(records: Sequence[Record], folder: Path, in_use: bool = False) -> 
                 record["what"],
                 tuple(record["targets"]),
                 {"began": record["t"]},
+                one_way=record.get("one_way", False),
             )
         elif (step := steps.get(record.get("step", ""))) is not None:
             _tell(step, record)
@@ -185,7 +196,7 @@ def summarise(records: Sequence[Record], folder: Path, in_use: bool = False) -> 
         seed=int(head.get("seed", 0)),
         plan_hash=str(head.get("plan_hash", "")) or _plan_hash(records),
         undone_by=str(end.get("by", "")),
-        steps=tuple(step.result() for step in steps.values()),
+        steps=tuple(step.result() for step in sorted(steps.values(), key=lambda s: s.place)),
         checks=tuple(check.result() for check in checks.values()),
         left=left,
         learnt=tuple(ruled.get("learnt", ())),
@@ -202,12 +213,15 @@ def _plan_hash(records: Sequence[Record]) -> str:
 def _tell(step: _Step, record: Record) -> None:
     match record["kind"]:
         case "injected":
-            step.times["injected"] = record["t"]
+            step.times.setdefault("injected", record["t"])
+            step.stages += 1
             step.targets = tuple(record["targets"])
         case "proof":
             step.proofs[record["when"]] = record["ok"]
         case "outcome":
             step.outcomes.append(record["told"])
+        case "acted":
+            step.times["acted"] = record["t"]
         case "problem":
             step.problem = record["told"]
         case "released":

@@ -139,12 +139,10 @@ class HttpAction:
 
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong with single fields, as (field, message)."""
-        from chaoskit.model.url import problem_with
+        from chaoskit.model.url import problem_with, problem_with_method
 
-        found = [("url", problem)] if (problem := problem_with(self.url)) else []
-        if not (self.method.isascii() and self.method.isalpha() and self.method.isupper()):
-            found.append(("method", "expected a method such as GET or POST"))
-        return found
+        told = {"url": problem_with(self.url), "method": problem_with_method(self.method)}
+        return [(name, problem) for name, problem in told.items() if problem]
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"

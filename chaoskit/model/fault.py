@@ -24,7 +24,7 @@ class Change:
     What has parts is cut into several changes; what grows is one marked thing, None -> mark.
 
     key: names the incarnation that holds the cell (pid + start time + boot id, container + start).
-    was: read just before the change is made.
+    was: read just before the change is made; of a mapping people see what it says in `told`.
     put: in the words that `look` answers, rounded as the system rounds.
     """
 

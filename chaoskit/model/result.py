@@ -80,6 +80,8 @@ class StepResult:
 
     proven: the effect was there after the injection; proven_again: and still when the hold ended.
     undo_took: seconds from the end of the hold, or the abort, until the last cell was back.
+    injected: when the first of its stages was in; stages: how many of them came to be in.
+    acted: when an action or a wait was over. one_way: nothing undoes it.
     """
 
     number: str
@@ -94,6 +96,9 @@ class StepResult:
     proven_again: bool | None = None
     outcomes: tuple[str, ...] = ()
     problem: str = ""
+    acted: float | None = None
+    one_way: bool = False
+    stages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

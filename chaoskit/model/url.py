@@ -15,6 +15,12 @@ class Tls:
     key: str | None = field(default=None, metadata={"doc": "the key of our certificate"})
 
 
+def problem_with_method(method: str) -> str | None:
+    if method.isascii() and method.isalpha() and method.isupper():
+        return None
+    return "expected a method such as GET or POST"
+
+
 def problem_with(url: str) -> str | None:
     """What is wrong with a URL; None when it can be asked."""
     from urllib.parse import urlsplit

@@ -10,7 +10,7 @@ from typing import Any
 from chaoskit.errors import ProbeError
 from chaoskit.model.probe import Context, Probe, Reading
 from chaoskit.model.units import Duration, Json, Unit
-from chaoskit.model.url import Tls, problem_with
+from chaoskit.model.url import Tls, problem_with, problem_with_method
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class HttpProbe(Probe):
         return f"{self.method} {self.url}"
 
     def problems(self) -> list[tuple[str, str]]:
-        problem = problem_with(self.url)
-        return [("url", problem)] if problem else []
+        told = {"url": problem_with(self.url), "method": problem_with_method(self.method)}
+        return [(name, problem) for name, problem in told.items() if problem]
 
 
 def _document(body: str) -> Any:

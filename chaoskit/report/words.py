@@ -23,20 +23,31 @@ MEANING = {
 
 def proof(step: StepResult, result: Result) -> str:
     """What is known of a step's effect, and of its end."""
-    if step.kind != "fault":
-        return step.problem or ("done" if step.began is not None else "not reached")
     parts = [step.problem] if step.problem else []
-    if step.injected is None:
+    if step.kind != "fault":
+        parts = parts or [_end_of_action(step, result)]
+    elif step.injected is None:
         parts = parts or ["not injected" if step.began is not None else "not reached"]
     elif not step.problem:
         parts.append({True: "proven", False: "NOT proven", None: "not looked at"}[step.proven])
         if step.proven_again is not None:
             parts.append("still there at the end" if step.proven_again else "ENDED EARLY")
-    if step.undo_took is not None:
+    if step.one_way and step.injected is not None:
+        parts.append("one way: nothing undoes it")
+    elif step.undo_took is not None and not step.one_way:
         parts.append(f"undone in {show_duration(step.undo_took)}")
     elif step.injected is not None and step.undone is None:
         parts.append(_end_of_another(result))
     return ", ".join(parts)
+
+
+def _end_of_action(step: StepResult, result: Result) -> str:
+    """What is known of an action or a wait; one that was cut short is not claimed to be done."""
+    if step.began is None:
+        return "not reached"
+    if step.acted is not None:
+        return "done"
+    return "going on" if result.state == "running" else "cut short"
 
 
 def _end_of_another(result: Result) -> str:

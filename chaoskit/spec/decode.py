@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -92,7 +93,10 @@ class Decoder:
                 values[item.name] = item.default
         for name in position_fields(kind):
             values.setdefault(name, self.where(node))
-        if not sound or any(value is BAD for value in values.values()):
+        if not sound:
+            return BAD
+        if any(value is BAD for value in values.values()):
+            self._also(kind, values, node)
             return BAD
         return self._made(kind, values, node)
 
@@ -148,12 +152,22 @@ class Decoder:
         except (TypeError, ValueError) as error:
             return self.bad(node, str(error))
         found: list[tuple[str, str]] = getattr(made, "problems", list)()
+        self._tell(kind, found, node)
+        return BAD if found else made
+
+    def _also(self, kind: type[Any], values: Mapping[str, Any], node: Table) -> None:
+        """What else is wrong beside the fields that could not be had, as far as it can be told
+        without them; so that mending those brings no new complaint."""
+        with contextlib.suppress(Exception):  # It stumbled over what is missing.
+            found: list[tuple[str, str]] = getattr(kind(**values), "problems", list)()
+            self._tell(kind, [p for p in found if values.get(p[0]) is not BAD], node)
+
+    def _tell(self, kind: type[Any], found: Iterable[tuple[str, str]], node: Table) -> None:
         for name, message in found:
             key = name.rstrip("_").replace("_", "-")
             key = next((d.key for d in declared(kind) if d.name == name), key)
             at = node.entries[key].node.at if key in node.entries else node.at
             self.problems.add(at, message)
-        return BAD if found else made
 
     def _union(self, choices: tuple[Any, ...], node: Node) -> Any:
         if type(None) in choices and isinstance(node, Scalar) and node.value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -19,14 +20,20 @@ from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_networks import ContainerNetworks
+from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
-from chaoskit.targets.files import Files
+from chaoskit.targets.limits import Limits
+from chaoskit.targets.network import Network
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, Files, Target):
+class ContainerTarget(
+    Burdens, ContainerFiles, Limits, Network, Disturbed, ContainerNetworks, Target
+):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -36,6 +43,7 @@ class ContainerTarget(Burdens, Files, Target):
     """
 
     kind = "docker"
+    inside = True
 
     def __init__(
         self,
@@ -71,7 +79,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     @property
     def label(self) -> str:
-        return f"container {self.name} ({self.image})"
+        image = self.image.removeprefix("sha256:")[:_SHOWN] if _is_id(self.image) else self.image
+        return f"container {self.name} ({image})"
 
     @property
     def mark(self) -> str:
@@ -79,7 +88,11 @@ class ContainerTarget(Burdens, Files, Target):
         return f"{self.binding.mark}-{self.id[:_SHOWN]}"
 
     @property
-    def daemon(self) -> Daemon:
+    def group_name(self) -> str:  # type: ignore[override]
+        return self.id
+
+    @property
+    def daemon(self) -> Daemon:  # type: ignore[override]  # Looked up when asked for.
         return daemon(self.place)
 
     @property
@@ -213,7 +226,9 @@ class ContainerTarget(Burdens, Files, Target):
         )
 
     def tree(self) -> list[Proc]:
-        """All processes in it, those of `docker exec` too: they are no children of its first."""
+        """All processes in it, those of `docker exec` too: they are no children of its first.
+        Helpers of ours in its control groups are none of its own."""
+        from chaoskit.matching import of_chaoskit
         from chaoskit.procfs import processes
 
         root = self.root
@@ -222,12 +237,18 @@ class ContainerTarget(Burdens, Files, Target):
         found: list[Proc] = [root]
         for process in processes():
             with contextlib.suppress(Gone, PermissionError):
-                if process != root and self.id in container_ids(process):
+                if process == root or self.id not in container_ids(process):
+                    continue
+                if not of_chaoskit(process):
                     found.append(process)
         return found
 
     def process(self, key: str) -> Process:
         return Process.from_key(key)
+
+    def volumes(self) -> list[str]:
+        mounts = self.told.get("Mounts") or []
+        return [os.path.realpath(one["Source"]) for one in mounts if one.get("Type") == "volume"]
 
     @property
     def complement(self) -> int:
@@ -291,3 +312,8 @@ class ContainerTarget(Burdens, Files, Target):
 
     def start(self) -> None:
         self.daemon.do(lambda api: api.start(self.id))
+
+
+def _is_id(image: str) -> bool:
+    """An image without a name is called by its id, which is long."""
+    return image.startswith("sha256:")

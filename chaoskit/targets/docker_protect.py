@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -36,12 +37,16 @@ def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
 
 
 def with_chaoskit() -> frozenset[str]:
-    """The ids of the containers on this machine in which chaoskit runs: us, and other runs."""
+    """The ids of the containers on this machine in which chaoskit runs: us, and other runs. (A
+    helper that was only put into a container's control groups sees our files, not the container's.)
+    """
     own = self_and_ancestors()
+    ours = Process.at(os.getpid()).namespace("mnt")
     found: set[str] = set()
     for process in processes():
         try:
-            if process.pid in own or of_chaoskit(process) or runs_chaoskit(process.cmdline()):
+            another = of_chaoskit(process) or runs_chaoskit(process.cmdline())
+            if process.pid in own or (another and process.namespace("mnt") != ours):
                 found.update(container_ids(process))
         except (Gone, PermissionError):
             continue
@@ -51,4 +56,4 @@ def with_chaoskit() -> frozenset[str]:
 def container_ids(process: Process) -> set[str]:
     """The containers that a process is in, by the names of its control groups; in a container that
     has a view of its own, none is to be seen. Raises Gone."""
-    return {found for path in process.cgroups() for found in _ID.findall(path)}
+    return {found for path in process.cgroups().values() for found in _ID.findall(path)}

@@ -15,8 +15,12 @@ PLUGIN = str(Path(__file__).parent.parent / "plugin")
 PEERS = str(Path(__file__).parent.parent / "proxy")
 """The proxies that are hurt are started as the proxy's own tests start them."""
 
-if PEERS not in sys.path:
-    sys.path.append(PEERS)
+DISKS = str(Path(__file__).parent.parent / "process")
+"""And small disks are made as the tests of processes make them."""
+
+for folder in (PEERS, DISKS):
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 if PLUGIN not in sys.path:
     sys.path.insert(0, PLUGIN)
@@ -33,7 +37,7 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
 
     from chaoskit.errors import Gone
     from chaoskit.targets.burdens import leftover_helpers
-    from chaoskit.targets.own_proxy import leftover_proxies
+    from chaoskit.targets.proxy_process import leftover_proxies
 
     runs = {path.name for path in tmp_path.glob("**/runs/*")}
     left = [

@@ -5,17 +5,22 @@ A new fault is covered by being registered: its `examples` say how it is called.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import MIB, small_disk
 from specimens import SPECIMENS, specimens_of
 
 from chaoskit import registry
+from chaoskit.clock import until
 from chaoskit.faults.network import Network
+from chaoskit.journal import State
 from chaoskit.model.params import thaw
+from chaoskit.model.verdict import Verdict
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Trial
 
@@ -84,6 +89,68 @@ def test_undoing_twice_is_harmless(trial: Trial) -> None:
 ], ids=lambda sent: "+".join(number.name for number in sent))  # fmt: skip
 def test_undone_however_the_runner_ends(trial: Trial, sent: list[signal.Signals]) -> None:
     conformance.undone_after(trial, sent)
+
+
+@each(MANY_TIMES)
+@pytest.mark.parametrize("killed", [False, True], ids=["lives", "killed"])
+def test_undone_when_the_disk_of_its_journal_is_full(
+    trial: Trial, tmp_path: Path, killed: bool
+) -> None:
+    with small_disk(tmp_path, 4 * MIB) as disk:
+        trial.state = State(disk / "state")
+        before = trial.snapshot()
+        runner = trial.start(hold="60s")
+        try:
+            trial.wait_injected(runner)
+            with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"\0" * 4096)
+            if killed:
+                runner.kill()
+            assert runner.wait(30) == (-signal.SIGKILL if killed else 7)
+        finally:
+            runner.kill()
+            runner.wait()
+        trial.wait_settled()
+        trial.must_be(before, "with the disk full")
+
+
+MOVED = """\
+import time
+
+real = time.time
+time.time = lambda: real() + float(open({!r}).read() or 0)
+"""
+"""Python starts by importing it: the wall clock of the runner and of the guardian."""
+
+
+@each(MANY_TIMES)
+@pytest.mark.parametrize("killed", [False, True], ids=["lives", "killed"])
+def test_undone_when_the_clock_was_moved(
+    trial: Trial, tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, site = tmp_path / "ahead", tmp_path / "site"
+    ahead.write_text("0")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(MOVED.format(str(ahead)))
+    monkeypatch.syspath_prepend(site)
+    before = trial.snapshot()
+    runner = trial.start(hold="60s" if killed else "1s")
+    try:
+        trial.wait_injected(runner)
+        for seconds in (-4e7, 4e7):
+            ahead.write_text(str(seconds))
+            assert not until(lambda: runner.poll() is not None, 0.3), "the clock ended it"
+        if killed:
+            runner.kill()
+        assert runner.wait(30) == (-signal.SIGKILL if killed else 0)
+    finally:
+        runner.kill()
+        runner.wait()
+    trial.wait_settled()
+    expected = Verdict.ABORTED if killed else Verdict.HELD
+    assert trial.latest().result().verdict is expected
+    trial.must_be(before, "with the clock moved")
 
 
 @each(LASTING)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import cells
 import daemons
 import pytest
+
+PROCESS = str(Path(__file__).parent.parent / "process")
+"""What is done to a container is injected and proven as the tests on processes do it."""
+
+if PROCESS not in sys.path:
+    sys.path.append(PROCESS)
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +38,9 @@ def own_daemon() -> Iterator[daemons.Daemon]:
     """A dockerd of this test alone, whose containers outlive it (`live-restore`)."""
     with daemons.running(live_restore=True) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarding() -> Iterator[None]:
+    with cells.guarding():
+        yield

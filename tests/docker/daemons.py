@@ -32,6 +32,7 @@ from docker.models.containers import Container
 from ranges import Network, Range, free_range
 
 from chaoskit.clock import until
+from chaoskit.engine.guardian import thread_states
 
 START = 60.0
 """Seconds a daemon may take to answer: it takes one, on an idle machine."""
@@ -61,12 +62,12 @@ class Daemon:
         assert self._process
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
-        self.start_only()
+        self.start_only(*options)
         self.wait()
 
-    def start_only(self) -> None:
+    def start_only(self, *options: str) -> None:
         # Not the machine's own settings; not a rule or a setting of the host's network is touched.
         command = ["dockerd", "--config-file", f"{self.folder}/daemon.json", "-H", self.url,
                    "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
@@ -76,6 +77,7 @@ class Daemon:
                    "--default-address-pool", f"base={self.ranges.auto},size=24"]  # fmt: skip
         if self._live_restore:
             command.append("--live-restore")
+        command += options
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -125,9 +127,8 @@ class Daemon:
     def freeze(self) -> None:
         """It holds its socket open and answers nobody."""
         os.kill(self.pid, signal.SIGSTOP)
-        tasks = Path(f"/proc/{self.pid}/task")
-        # A thread that runs on another processor goes on for a moment.
-        assert until(lambda: all(_stopped(task) for task in tasks.iterdir()), 10)
+        # A thread that has no processor now stops when it gets one.
+        assert until(lambda: thread_states(self.pid) == {"T"}, START)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -204,10 +205,6 @@ class Daemon:
                 network.remove()
         for volume in self.client.volumes.list():
             volume.remove(force=True)
-
-
-def _stopped(task: Path) -> bool:
-    return (task / "stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 @contextlib.contextmanager

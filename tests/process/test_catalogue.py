@@ -20,7 +20,7 @@ from chaoskit.clock import until
 from chaoskit.model.experiment import Experiment, FaultStep, HttpAction, Parallel, RunAction, Step
 from chaoskit.model.verdict import Verdict
 from chaoskit.targets.burdens import leftover_helpers
-from chaoskit.targets.own_proxy import leftover_proxies
+from chaoskit.targets.proxy_process import leftover_proxies
 
 CATALOGUE = Path(__file__).parents[2] / "experiments"
 FILES = [

@@ -26,6 +26,7 @@ from chaoskit.model.result import Event, Result
 from chaoskit.model.verdict import Verdict
 from chaoskit.procfs import Process
 from chaoskit.recovery import recover
+from chaoskit.report.text import result_lines
 from chaoskit.safety import halt
 
 
@@ -126,6 +127,10 @@ def test_stages_widen_and_keep_those_that_were_chosen(tmp_path: Path, herd: Herd
     assert result.verdict is Verdict.HELD, result.reason
     assert [len(keys) for keys in seen] == [1, 2, 3]
     assert seen[0] < seen[1] < seen[2] and herd.stopped() == 0
+    (step,) = result.steps
+    assert step.stages == 3 and step.injected is not None and step.undone is not None
+    assert step.undone - step.injected >= 0.3, "only the last stage was counted"
+    assert "in 3 stages for" in result.learnt[0]
 
 
 def test_stages_end_where_the_blast_radius_does(tmp_path: Path, herd: Herd) -> None:
@@ -159,6 +164,33 @@ def test_parallel_steps_are_in_together(tmp_path: Path, herd: Herd) -> None:
         thread.join()
     assert result.verdict is Verdict.HELD, result.reason
     assert most == 2 and herd.stopped() == 0
+
+
+def test_parallel_steps_are_told_in_the_order_of_the_file(tmp_path: Path, herd: Herd) -> None:
+    steps = [pause(herd, hold="50ms"), {"wait": "10ms"}, *[{"run": ["true"]}] * 10]
+    result = run(write(tmp_path, {"parallel": steps}))
+    assert [step.number for step in result.steps] == [f"1.{n}" for n in range(1, 13)]
+
+
+def test_what_is_one_way_is_never_said_to_be_undone(tmp_path: Path, herd: Herd) -> None:
+    kill = {"fault": "kill", "target": {"process": {"cmdline": herd.name}}, "for": "50ms"}
+    result = run(write(tmp_path, kill))
+    assert result.verdict is Verdict.HELD and result.steps[0].one_way
+    assert result.reason.endswith("and all that has a way back undone")
+    told = "\n".join(result_lines(result))
+    assert "one way: nothing undoes it" in told and "undone in" not in told
+
+
+def test_an_action_that_was_cut_short_is_not_done(tmp_path: Path) -> None:
+    slow = {"run": "sleep 30", "timeout": "1m", "undo": "true"}
+    file = write(tmp_path, {"wait": "10ms"}, slow, **{"blast-radius": {"max-duration": "1s"}})
+    result = run(file)
+    assert result.verdict is Verdict.ABORTED, result.reason
+    waited, acted = result.steps
+    assert waited.acted is not None and acted.acted is None
+    assert acted.undo_took is not None, "its undo is not told"
+    assert any("undone (run true)" in text for _, text in result.timeline)
+    assert "sleep 30: cut short, undone in" in "\n".join(result_lines(result))
 
 
 def test_an_abort_interrupts_an_injection(

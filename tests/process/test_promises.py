@@ -293,6 +293,20 @@ def test_the_undo_of_an_action_runs_however_the_run_ends(tmp_path: Path, victim:
         assert not marker.exists() and victim.state() == "running"
 
 
+def test_the_guardian_claims_no_way_back_for_what_has_none(tmp_path: Path, victim: Victim) -> None:
+    state = tmp_path / "state"
+    method = [
+        {"run": ["true"]},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    with running(write(tmp_path / "e.json", victim, method=method), state, victim) as runner:
+        runner.kill()
+        runner.wait(20)
+    assert until(lambda: not State(state).unsettled(), 10)
+    result = State(state).find().result()
+    assert result.reason.endswith("the guardian put everything that can be back")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""

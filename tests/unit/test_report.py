@@ -131,13 +131,31 @@ def test_what_is_left_comes_first_with_commands_that_can_be_pasted() -> None:
             "not reached",
         ),
         ({"problem": "pause did not take", "injected": None}, "pause did not take"),
+        ({"one_way": True}, "one way: nothing undoes it"),
     ],
 )
 def test_a_step_is_never_said_to_be_more_than_it_was(change: dict[str, Any], said: str) -> None:
     result = replace(RESULT, steps=(replace(STEP, **change),))
     line = next(line for line in result_lines(result) if line.startswith("  1 "))
     assert said in line
-    assert ": proven" not in line or "ENDED EARLY" in line
+    assert ": proven" not in line or "ENDED EARLY" in line or "undone in" not in line
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "said"),
+    [
+        ({"began": None}, "done", "not reached"),
+        ({}, "done", "cut short"),
+        ({}, "running", "going on"),
+        ({"acted": 0.7}, "done", "done"),
+        ({"acted": 0.7, "undone": 2.0, "undo_took": 0.1}, "done", "done, undone in 100ms"),
+        ({"problem": "it ended with exit code 1"}, "done", "it ended with exit code 1"),
+    ],
+)
+def test_an_action_is_only_done_when_it_was(change: dict[str, Any], state: str, said: str) -> None:
+    step = StepResult(number="1", text="wait 5s", kind="wait", began=0.5)
+    result = replace(RESULT, state=state, steps=(replace(step, **change),))
+    assert f"  1  wait 5s: {said}" in result_lines(result)
 
 
 @pytest.mark.parametrize(

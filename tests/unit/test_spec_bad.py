@@ -54,6 +54,24 @@ TABLE: list[tuple[str, str, list[str]]] = [
     ),
     ("title: T", "title: 5", ['2:8: expected text, found the number 5; write "5"']),
     ("title: T", 'title: ""', ["2:8: is empty"]),
+    # What is wrong between the fields is told beside what is wrong with one of them.
+    (
+        "process: {name: w}\n    expect: {count: {above: 0}}",
+        'http: {url: "ftp://x", method: get, timeout: 5}\n    expect: {status: 200}',
+        [
+            "5:17: expected a URL that begins with http:// or https://, found 'ftp://x'",
+            "5:36: expected a method such as GET or POST",
+            "5:50: expected a duration such as 500ms, 2s or 1m30s, found the number 5; write 5s",
+        ],
+    ),
+    (
+        "target: {process: {name: w}}",
+        "target: {process: {name: w, port: 0, cmdline: 7}}",
+        [
+            "9:39: a port is between 1 and 65535",
+            '9:51: expected a regular expression, found the number 7; write "7"',
+        ],
+    ),
     ("chaoskit: 1", "chaoskit: 2", ["1:11: this chaoskit reads version 1 of the format"]),
     ("chaoskit: 1", "chaoskit: yes", ["1:11: expected a whole number, found 'yes'"]),
     ("title: T", "title: T\ntitle: U", ["3:1: the key 'title' is there already, at 2:1"]),
