@@ -25,12 +25,15 @@ from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
 from chaoskit.targets.limits import Limits
+from chaoskit.targets.resolver import Resolver
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetworks, Target):
+class ContainerTarget(
+    Burdens, ContainerFiles, Limits, Resolver, Disturbed, ContainerNetworks, Target
+):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
