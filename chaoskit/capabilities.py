@@ -7,13 +7,14 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
+from chaoskit.model.limited import Limited
 from chaoskit.model.units import Json
 from chaoskit.nft import Contents
 
@@ -258,6 +259,27 @@ class IsContainer(Protocol):
 
 
 @runtime_checkable
+class HasLimits(Protocol):
+    """Is kept within limits by the kernel, which can be lowered: `cpu` (processors), `memory`
+    (bytes), `pids` (processes), `read` and `write` (bytes a second of one disk)."""
+
+    binding: Binding
+
+    def limited(self, what: str, path: str) -> Limited:
+        """How that is limited now. path: which disk is meant. Raises Gone, and ChaoskitError saying
+        why it cannot be limited here."""
+
+    def limit_text(self, what: str, path: str, most: float) -> str:
+        """What its cell would hold, read back, if that were the most. Raises as `limited` does."""
+
+    def limit_now(self, key: str) -> str:
+        """What the cell of that key holds. Raises Gone."""
+
+    def set_limit(self, key: str, text: str) -> None:
+        """Raises Gone, and ChaoskitError when the kernel does not take it."""
+
+
+@runtime_checkable
 class HasNetwork(Protocol):
     """A network of its own, into which a table of rules of ours can be put."""
 
@@ -331,3 +353,40 @@ class HasPackets(HasNetwork, Protocol):
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
         ChaoskitError, Interrupted."""
+
+
+@runtime_checkable
+class HasEndpoints(Protocol):
+    """Is in Docker networks, each of which it can leave."""
+
+    binding: Binding
+
+    @property
+    def key(self) -> str:
+        """The container, whatever its incarnation: its networks stay when it restarts."""
+
+    def network(self, name: str) -> str:
+        """The id of the network of that name that it is in. Raises ChaoskitError when it is in none
+        that it could leave, Gone when it was removed."""
+
+    def endpoint(self, network: str, name: str) -> dict[str, Json] | None:
+        """Its endpoint in the network of that id and name, `told` in it for people; None when it is
+        not connected. Raises Gone when it was removed."""
+
+    def same_endpoint(self, one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+        """Whether nobody in the network could tell them apart."""
+
+    def leave(self, network: str) -> None: ...
+
+    def join(self, network: str, endpoint: dict[str, Json]) -> None:
+        """Connect it as that endpoint was, with another address when somebody else has its own by
+        now. Raises ChaoskitError when the network was removed."""
+
+    def why_address_lost(self, network: str, endpoint: dict[str, Json]) -> str | None:
+        """Why it would not get its address back; None when it would, unless somebody takes it."""
+
+    def about_return(self, network: str, endpoint: dict[str, Json]) -> Sequence[str]:
+        """What a person should know of its way back, for the plan."""
+
+    def sharers(self) -> Sequence[str]:
+        """The names of the containers that use its network as their own."""

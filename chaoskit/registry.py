@@ -29,6 +29,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "disk-fill": "chaoskit.faults.disk_fill:DiskFill",
         "memory": "chaoskit.faults.memory:Memory",
         "disk-load": "chaoskit.faults.disk_load:DiskLoad",
+        "limit": "chaoskit.faults.limit:Limit",
         "open-files": "chaoskit.faults.open_files:OpenFiles",
         "latency": "chaoskit.faults.latency:Latency",
         "bandwidth": "chaoskit.faults.bandwidth:Bandwidth",
@@ -44,6 +45,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
         "partition": "chaoskit.faults.partition:Partition",
+        "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",

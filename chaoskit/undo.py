@@ -20,7 +20,7 @@ from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.journal import Cell, Journal, RunFolder
 from chaoskit.model.binding import Binding
 from chaoskit.model.fault import Change, Fault, Found
-from chaoskit.model.params import thaw
+from chaoskit.model.params import shown, thaw
 from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.target import Target
 
@@ -136,12 +136,14 @@ class _Return:
         self.settled_from = self.began
         """Since when a request of a dead runner would have had time to land."""
         self.trouble = ""
+        self.refused = ""
+        """What the last try to unmake it raised: so between two tries, too."""
         self.again = 0.0
         self.value: object = None
 
     def step(self) -> bool:
         """One look, and what follows from it; whether the cell is over."""
-        live, change = self.live, self.live.cell.change
+        live = self.live
         late = not live.cell.made
         if live.fault.way_back() is None:
             return self._over("one way")
@@ -150,15 +152,15 @@ class _Return:
             if found is Found.OURS and (not self.unmade or late) and now() >= self.again:
                 self.again = now() + AGAIN
                 self.journal.note("unmake", cell=live.cell.number)
-                live.fault.unmake(live.target, change)
+                self._unmake()
                 self.unmade = True
                 self.settled_from = now()
                 found, self.value = live.found()
-            self.trouble = ""
+            self.trouble = self.refused if found is Found.OURS else ""
         except Gone:
             return self._over("gone")
         except Exception as error:  # Whatever a fault raises, the other cells must come back.
-            self.trouble = f"{type(error).__name__}: {error}".removeprefix("ChaoskitError: ")
+            self.trouble = _told(error)
             self.settled_from = now()
             return False
         if found is Found.GONE:
@@ -173,6 +175,14 @@ class _Return:
             return False
         return self._over("undone" if self.unmade else "was")
 
+    def _unmake(self) -> None:
+        try:
+            self.live.fault.unmake(self.live.target, self.live.cell.change)
+        except Exception as error:
+            self.refused = _told(error)
+            raise
+        self.refused = ""
+
     def _over(self, how: str) -> bool:
         self.live.cell.over = how
         self.journal.note("undone", cell=self.live.cell.number, how=how)
@@ -180,13 +190,17 @@ class _Return:
 
     def give_up(self) -> None:
         cell = self.live.cell
-        cell.found = self.value  # type: ignore[assignment]
+        cell.found = shown(self.value)  # type: ignore[arg-type]
         cell.why = self.trouble or (
-            f"it was {cell.change.was!r}, chaoskit put {cell.change.put!r}, "
-            f"and now it is {self.value!r}"
+            f"it was {shown(cell.change.was)!r}, chaoskit put {shown(cell.change.put)!r}, "
+            f"and now it is {cell.found!r}"
             + ("" if self.unmade else ": somebody else changed it, so it was left alone")
         )
         self.journal.note("stuck", cell=cell.number, found=cell.found, why=cell.why)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removeprefix("ChaoskitError: ")
 
 
 def side_by_side(items: Sequence[Any], work: Callable[[Any], None]) -> None:

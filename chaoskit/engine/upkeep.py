@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError
@@ -55,7 +56,7 @@ class Upkeep:
                 self._keep(lives)
 
     def _look(self, key: str, lives: list[Live]) -> None:
-        """A target that restarted has left its cells behind: those of its new incarnation are made
+        """A target that restarted has left most cells behind: those of its new incarnation are made
         in the same group, and undone with it."""
         session, fault = self._steps.session, self._step.fault
         try:
@@ -63,6 +64,12 @@ class Upkeep:
         except ChaoskitError:
             return  # It cannot be told now; the proof at the end asks again.
         if reborn is None or fault.ends_target:
+            return
+        if _outlasts(fault, reborn, lives):
+            for live in lives:
+                live.target = reborn
+            told = f"{reborn.label} was restarted: {fault.name} is still in"
+            session.say("restarted", told, step=self._number, told=told, again=False)
             return
         again = self._step.on_restart == "reapply"
         what = f"{fault.name} is made again" if again else f"{fault.name} has ended with it"
@@ -78,3 +85,11 @@ class Upkeep:
             return
         target = lives[-1].target
         self._step.fault.keep(target, [live.cell.change for live in lives if live.target is target])
+
+
+def _outlasts(fault: Fault[Any], reborn: Target, lives: Sequence[Live]) -> bool:
+    """Whether its cells are of what a restart keeps (a container's networks), and still hold it."""
+    try:
+        return fault.took(reborn, [live.cell.change for live in lives])
+    except ChaoskitError:
+        return False

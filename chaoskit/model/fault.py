@@ -24,7 +24,7 @@ class Change:
     What has parts is cut into several changes; what grows is one marked thing, None -> mark.
 
     key: names the incarnation that holds the cell (pid + start time + boot id, container + start).
-    was: read just before the change is made.
+    was: read just before the change is made; of a mapping people see what it says in `told`.
     put: in the words that `look` answers, rounded as the system rounds.
     """
 
@@ -89,6 +89,9 @@ class Fault(ABC, Generic[T]):
         """The same on this target, where that depends on it."""
         return self.ends
 
+    momentary: ClassVar[bool] = False
+    """Its effect is that something happened (an end, a restart), and not that it stays so: the
+    second proof sees that it has happened, whatever came after."""
     ends_target: ClassVar[bool] = False
     """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)

@@ -62,10 +62,13 @@ def _without_secrets(text: str, secrets: Mapping[str, str]) -> Json:
 
 
 def shown(value: Json) -> Json:
-    """What `freeze_value` gave, for people: a text with `${NAME}` where a secret is."""
+    """What `freeze_value` gave, for people: a text with `${NAME}` where a secret is, and of a
+    mapping that says in `told` what it is only that."""
     if isinstance(value, Mapping):
         if set(value) == {"secret", "names"}:
             return value["secret"]
+        if "told" in value:
+            return shown(value["told"])
         return {key: shown(item) for key, item in value.items()}
     return [shown(item) for item in value] if isinstance(value, list) else value
 

@@ -21,14 +21,16 @@ from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
+from chaoskit.targets.limits import Limits
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, ContainerFiles, Disturbed, Target):
+class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetworks, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -83,7 +85,11 @@ class ContainerTarget(Burdens, ContainerFiles, Disturbed, Target):
         return f"{self.binding.mark}-{self.id[:_SHOWN]}"
 
     @property
-    def daemon(self) -> Daemon:
+    def group_name(self) -> str:  # type: ignore[override]
+        return self.id
+
+    @property
+    def daemon(self) -> Daemon:  # type: ignore[override]  # Looked up when asked for.
         return daemon(self.place)
 
     @property

@@ -31,6 +31,9 @@ import pytest
 from docker.models.containers import Container
 from ranges import Network, Range, free_range
 
+from chaoskit.clock import until
+from chaoskit.engine.guardian import thread_states
+
 START = 60.0
 """Seconds a daemon may take to answer: it takes one, on an idle machine."""
 
@@ -59,12 +62,12 @@ class Daemon:
         assert self._process
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
-        self.start_only()
+        self.start_only(*options)
         self.wait()
 
-    def start_only(self) -> None:
+    def start_only(self, *options: str) -> None:
         # Not the machine's own settings; not a rule or a setting of the host's network is touched.
         command = ["dockerd", "--config-file", f"{self.folder}/daemon.json", "-H", self.url,
                    "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
@@ -74,6 +77,7 @@ class Daemon:
                    "--default-address-pool", f"base={self.ranges.auto},size=24"]  # fmt: skip
         if self._live_restore:
             command.append("--live-restore")
+        command += options
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -120,6 +124,8 @@ class Daemon:
     def freeze(self) -> None:
         """It holds its socket open and answers nobody."""
         os.kill(self.pid, signal.SIGSTOP)
+        # A thread that has no processor now stops when it gets one.
+        assert until(lambda: thread_states(self.pid) == {"T"}, START)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -196,6 +202,22 @@ class Daemon:
                 network.remove()
         for volume in self.client.volumes.list():
             volume.remove(force=True)
+
+
+_shared = contextlib.ExitStack()
+_daemons: list[Daemon] = []
+
+
+def shared() -> Daemon:
+    """The one of this process, started when it is first asked for. It runs until `close_shared`."""
+    if not _daemons:
+        _daemons.append(_shared.enter_context(running()))
+    return _daemons[0]
+
+
+def close_shared() -> None:
+    _daemons.clear()
+    _shared.close()
 
 
 @contextlib.contextmanager

@@ -126,6 +126,8 @@ def test_the_readme_has_a_true_line_on_each() -> None:
         (CATALOGUE / "README.md").read_text(),
         re.MULTILINE,
     )
+    # Those on containers are looked at by tests/docker.
+    rows = [row for row in rows if not row[0].startswith("compose/")]
     assert all(called == link for called, link, _, _ in rows)
     assert {called: (teaches, expected) for called, _, teaches, expected in rows} == {
         name(file): (said(file, "Teaches"), said(file, "Expect")) for file in FILES

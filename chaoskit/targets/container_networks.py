@@ -1,0 +1,52 @@
+"""A container's places in Docker networks: left, and had again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaoskit.docker import endpoints
+from chaoskit.docker.client import Daemon
+from chaoskit.docker.match import name_of
+from chaoskit.model.units import Json
+
+
+class ContainerNetworks:
+    """A container in Docker networks: gives the capability `HasEndpoints`."""
+
+    id: str
+    daemon: Daemon
+
+    def network(self, name: str) -> str:
+        """See the capability. Raises Gone, NoDaemon, ChaoskitError."""
+        return endpoints.network_of(self.daemon.inspect(self.id), name)
+
+    def endpoint(self, network: str, name: str) -> dict[str, Json] | None:
+        return endpoints.endpoint_of(self.daemon.inspect(self.id), network, name)
+
+    def same_endpoint(self, one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+        return endpoints.same(one, other)
+
+    def leave(self, network: str) -> None:
+        self.daemon.do(lambda api: api.disconnect_container_from_network(self.id, network))
+
+    def join(self, network: str, endpoint: dict[str, Json]) -> None:
+        endpoints.connect(self.daemon, network, self.id, endpoint)
+
+    def why_address_lost(self, network: str, endpoint: dict[str, Json]) -> str | None:
+        return endpoints.why_lost(self._about(network), endpoint, self.id)
+
+    def about_return(self, network: str, endpoint: dict[str, Json]) -> list[str]:
+        return endpoints.remarks(self._about(network), endpoint, self.id)
+
+    def sharers(self) -> list[str]:
+        """See the capability. Raises NoDaemon."""
+        mode = f"container:{self.id}"
+        return [
+            name_of(told)
+            for told in self.daemon.containers()
+            if (told.get("HostConfig") or {}).get("NetworkMode") == mode
+        ]
+
+    def _about(self, network: str) -> dict[str, Any]:
+        return endpoints.about(self.daemon, network)
