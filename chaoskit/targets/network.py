@@ -142,7 +142,7 @@ def _only_loopback() -> bool:
 
 def _groups(process: Process) -> set[str]:
     """Its control groups; the root of a hierarchy says nothing of who it belongs to."""
-    return set(process.cgroups()) - {"/"}
+    return set(process.cgroups().values()) - {"/"}
 
 
 def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:
