@@ -76,11 +76,9 @@ def table_name(mark: str) -> str:
 
 def tables(run: Runner) -> list[str]:
     """The names of all tables of our family there."""
-    return [
-        item["table"]["name"]
-        for item in _items(run(["-j", "list", "tables", FAMILY], ""))
-        if "table" in item and item["table"]["family"] == FAMILY
-    ]
+    # Not as JSON, which nft 1.0 writes wrongly as soon as anybody's table has a flag.
+    lines = run(["list", "tables", FAMILY], "").splitlines()
+    return [words[2] for line in lines if len(words := line.split()) >= 3]
 
 
 def rules(run: Runner, table: str) -> list[dict[str, Any]]:
@@ -157,5 +155,8 @@ def _checked(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _items(text: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
+    try:
+        found: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
+    except ValueError as error:
+        raise ChaoskitError(f"nft: its answer is no JSON: {error}") from error
     return found

@@ -12,7 +12,10 @@ from chaoskit.faults.packets import Packets
 @dataclass(frozen=True)
 class DropPackets(Packets):
     """Let no packet pass (`black-hole`), or refuse each: connections are reset as soon as anything
-    is sent on them."""
+    is sent on them.
+
+    A datagram that is refused fails right where it is sent (`EPERM`), as with a local firewall.
+    """
 
     how: Literal["black-hole", "refuse"] = field(
         default="black-hole",

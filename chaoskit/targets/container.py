@@ -25,7 +25,7 @@ from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
 from chaoskit.targets.limits import Limits
-from chaoskit.targets.network import Network
+from chaoskit.targets.resolver import Resolver
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
@@ -34,7 +34,7 @@ _LISTED = 0.2
 
 
 class ContainerTarget(
-    Burdens, ContainerFiles, Limits, Network, Disturbed, ContainerNetworks, Target
+    Burdens, ContainerFiles, Limits, Resolver, Disturbed, ContainerNetworks, Target
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cells
 import daemons
 import pytest
 
@@ -38,3 +39,9 @@ def own_daemon() -> Iterator[daemons.Daemon]:
     """A dockerd of this test alone, whose containers outlive it (`live-restore`)."""
     with daemons.running(live_restore=True) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarding() -> Iterator[None]:
+    with cells.guarding():
+        yield
