@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
@@ -321,14 +321,8 @@ class HasNetwork(Protocol):
 
 
 @runtime_checkable
-class HasPackets(Protocol):
+class HasPackets(HasNetwork, Protocol):
     """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
-
-    binding: Binding
-
-    @property
-    def mark(self) -> str:
-        """Unique to this target in this step of this run."""
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
@@ -352,6 +346,9 @@ class HasPackets(Protocol):
 
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        """The addresses that are meant have become those."""
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
@@ -393,3 +390,27 @@ class HasEndpoints(Protocol):
 
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
+
+
+@runtime_checkable
+class HasResolver(HasNetwork, Protocol):
+    """Asks name servers, in whose place a helper of ours can answer."""
+
+    def resolvers(self) -> Sequence[str]:
+        """The addresses of its name servers, as its configuration has them now. Raises Gone,
+        ChaoskitError."""
+
+    def answer_names(self, mark: str, plan: Mapping[str, Any]) -> None:
+        """Start the helper (see `chaoskit.helpers.dns`) under that mark, with its sockets open; no
+        query comes to it before a table leads it there. plan: its `names` and `answer`. Raises
+        Gone, ChaoskitError."""
+
+    def answering(self, mark: str) -> Mapping[str, Any] | None:
+        """The whole plan of the living helper of that mark, with the ports that it has (`ends`);
+        None when there is none."""
+
+    def end_answering(self, mark: str) -> None: ...
+
+    def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
+        """What is answered to a query that is sent as the target sends it; None for silence.
+        Raises OSError when it cannot be sent, or is refused; Gone."""

@@ -306,6 +306,17 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
+def not_inherited() -> list[tuple[int, int]]:
+    """For posix_spawn: closes what whoever called chaoskit has left open for it, whose pipe would
+    hang on the child, and which would count as the child's."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append((os.POSIX_SPAWN_CLOSE, int(name)))
+    return found
+
+
 def with_argument(text: str) -> list[Process]:
     """The living processes that have exactly this among their arguments."""
     found = []

@@ -66,6 +66,8 @@ def where(url: str | None, environment: Mapping[str, str] = os.environ) -> Where
     if url.startswith(("tcp://", "https://")):
         home = Path(environment.get("HOME", "/root")) / ".docker"
         tls = environment.get("DOCKER_CERT_PATH") or (str(home) if verify else "")
+        # The guardian works elsewhere, and `recover` may be called from anywhere.
+        tls = os.path.abspath(tls) if tls else ""
     return Where(url, tls, verify)
 
 

@@ -72,7 +72,9 @@ class EndContainer(Fault[IsContainer]):
         return self._now(target, change.key)
 
     def found(self, now: Json, change: Change) -> Found:
-        return Found.WAS if now in (_RUNNING, _BACK) else Found.OURS
+        if now in (_RUNNING, _BACK):
+            return Found.WAS
+        return Found.OURS if now in (_ENDING, _ENDED) else Found.FOREIGN
 
     def make(self, target: IsContainer, change: Change) -> None:
         _marker(target).touch()

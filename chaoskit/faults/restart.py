@@ -19,6 +19,7 @@ class Restart(EndContainer):
         metadata={"max": 600.0, "doc": "whole seconds from its stop signal to SIGKILL"},
     )
     name = "restart"
+    momentary = True
     examples = ({"grace": "0s"},)
 
     def problems(self) -> list[tuple[str, str]]:

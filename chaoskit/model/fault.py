@@ -89,6 +89,9 @@ class Fault(ABC, Generic[T]):
         """The same on this target, where that depends on it."""
         return self.ends
 
+    momentary: ClassVar[bool] = False
+    """Its effect is that something happened (an end, a restart), and not that it stays so: the
+    second proof sees that it has happened, whatever came after."""
     ends_target: ClassVar[bool] = False
     """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)

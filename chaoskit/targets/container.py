@@ -25,14 +25,14 @@ from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, why_protected
 from chaoskit.targets.limits import Limits
-from chaoskit.targets.network import Network
+from chaoskit.targets.resolver import Resolver
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
 class ContainerTarget(
-    Burdens, ContainerFiles, Limits, Network, Disturbed, ContainerNetworks, Target
+    Burdens, ContainerFiles, Limits, Resolver, Disturbed, ContainerNetworks, Target
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 

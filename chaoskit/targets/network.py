@@ -16,9 +16,9 @@ from functools import partial
 from chaoskit import nft
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.matching import of_chaoskit
-from chaoskit.model.binding import Binding
 from chaoskit.namespaces import in_network, in_new_network, members, networks, number_of
 from chaoskit.procfs import Process
+from chaoskit.targets.rooted import Rooted
 
 _KEY = re.compile(r"netns (\d+) of (\S+)")
 _OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
@@ -27,19 +27,12 @@ _SHOWN = 3
 """How many of those who share the network are named."""
 
 
-class Network:
+class Network(Rooted):
     """A target whose packets can be looked at: gives the capability `HasNetwork`.
 
     Everything is done by `nft_runner`: a target whose namespace cannot be entered from here may
     have another one, with keys of its own.
     """
-
-    binding: Binding
-    root: Process
-
-    @property
-    def mark(self) -> str:
-        return f"{self.binding.mark}-{self.root.pid}"
 
     def network_key(self) -> str:
         """Its network namespace and who is in it first: both are of this incarnation. Raises
@@ -48,15 +41,24 @@ class Network:
 
     def nft_runner(self, key: str) -> nft.Runner:
         """What calls nft in the namespace of that key."""
-        return partial(_run_in, *_parts(key))
+        return partial(_run_in, *parts(key))
 
     def network_cannot(self, body: str = "") -> str | None:
         """Why that cannot be put in its network, now; None when it can. body: a table's, which is
         tried out in a network of its own, where nobody is."""
+        if why := nft.missing() or self.network_closed():
+            return why
+        if body:
+            try:
+                in_new_network(lambda: nft.load(nft.here, "trial", body))
+            except ChaoskitError as error:
+                return f"this kernel, or nft, cannot do that: {error}"
+        return None
+
+    def network_closed(self) -> str | None:
+        """Why nothing at all can be done in its network, now; None when something can."""
         if os.geteuid() != 0:
             return "its network may only be entered by root"
-        if why := nft.missing():
-            return why
         number = self._number()
         if number in _hosts() and not self.binding.allow_host:
             return (
@@ -64,13 +66,8 @@ class Network:
                 "allows that"
             )
         key = self.network_key()
-        if in_network(number, _parts(key)[1], _only_loopback):
+        if in_network(number, parts(key)[1], _only_loopback):
             return "it has no network but its own loopback, which is never touched"
-        if body:
-            try:
-                in_new_network(lambda: nft.load(nft.here, "trial", body))
-            except ChaoskitError as error:
-                return f"this kernel, or nft, cannot do that: {error}"
         return None
 
     def network_remarks(self) -> list[str]:
@@ -116,7 +113,8 @@ class Network:
             raise ChaoskitError(f"its network may only be entered by root: {error}") from error
 
 
-def _parts(key: str) -> tuple[int, Process]:
+def parts(key: str) -> tuple[int, Process]:
+    """The number of a network namespace and its first process, of a key."""
     if not (found := _KEY.fullmatch(key)):
         raise ChaoskitError(f"{key!r} is no network namespace")
     return int(found[1]), Process.from_key(found[2])
@@ -137,7 +135,7 @@ def _only_loopback() -> bool:
 
 def _groups(process: Process) -> set[str]:
     """Its control groups; the root of a hierarchy says nothing of who it belongs to."""
-    return set(process.cgroups()) - {"/"}
+    return set(process.cgroups().values()) - {"/"}
 
 
 def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:

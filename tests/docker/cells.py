@@ -99,5 +99,5 @@ def in_network(on: ContainerTarget, *command: str, told: str = "") -> str:
 
 
 def rules(on: ContainerTarget) -> str:
-    """All rules in its network, byte for byte."""
-    return in_network(on, "nft", "list", "ruleset")
+    """All rules in its network, byte for byte; without what moves by itself."""
+    return in_network(on, "nft", "--stateless", "list", "ruleset")

@@ -207,6 +207,22 @@ class Daemon:
             volume.remove(force=True)
 
 
+_shared = contextlib.ExitStack()
+_daemons: list[Daemon] = []
+
+
+def shared() -> Daemon:
+    """The one of this process, started when it is first asked for. It runs until `close_shared`."""
+    if not _daemons:
+        _daemons.append(_shared.enter_context(running()))
+    return _daemons[0]
+
+
+def close_shared() -> None:
+    _daemons.clear()
+    _shared.close()
+
+
 @contextlib.contextmanager
 def running(live_restore: bool = False) -> Iterator[Daemon]:
     """A daemon with the images of images.py. Skips where a part is missing."""
