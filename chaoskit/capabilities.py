@@ -228,16 +228,16 @@ class IsContainer(Protocol):
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 
-    @property
-    def complement(self) -> int:
-        """How many matched when this target was found."""
-
     def state(self) -> ContainerState:
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place. Raises Gone,
+        ChaoskitError."""
 
     def paused(self) -> bool:
         """Whether the incarnation is frozen. Raises Gone when it has ended."""

@@ -27,6 +27,8 @@ from chaoskit.targets.docker_protect import container_ids, container_key, why_pr
 from chaoskit.targets.limits import Limits
 from chaoskit.targets.resolver import Resolver
 
+_ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
+"""How the labels begin that those put on containers who replace them."""
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 _LISTED = 0.2
@@ -268,6 +270,19 @@ class ContainerTarget(
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place, as many as matched
+        before: it would start one too many. Raises Gone, NoDaemon."""
+        labels = self.told.get("Config", {}).get("Labels") or {}
+        if not any(label.startswith(_ORCHESTRATORS) for label in labels):
+            return False
+        running = [
+            told["Id"]
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running" and self.match.matches(told)
+        ]
+        return len(running) >= self.complement and not self.peers_then.issuperset(running)
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
