@@ -60,6 +60,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "process": "chaoskit.probes.process:ProcessProbe",
         "log": "chaoskit.probes.log:LogProbe",
         "file": "chaoskit.probes.file:FileProbe",
+        "docker": "chaoskit.probes.docker:DockerProbe",
     },
 }
 
