@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from chaoskit.capabilities import IsContainer
 from chaoskit.faults.container_end import EndContainer
 from chaoskit.faults.stop import GRACE, whole_seconds
+from chaoskit.model.container import ContainerState
 from chaoskit.model.units import Duration
 
 
@@ -35,7 +36,7 @@ class Restart(EndContainer):
     def remarks(self, target: IsContainer) -> tuple[str, ...]:
         return ()
 
-    def by(self, target: IsContainer, policy: str) -> str:
+    def by(self, state: ContainerState) -> str:
         return ""
 
     def way_back(self) -> str:
