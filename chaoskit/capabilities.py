@@ -321,14 +321,8 @@ class HasNetwork(Protocol):
 
 
 @runtime_checkable
-class HasPackets(Protocol):
+class HasPackets(HasNetwork, Protocol):
     """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
-
-    binding: Binding
-
-    @property
-    def mark(self) -> str:
-        """Unique to this target in this step of this run."""
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
@@ -352,6 +346,9 @@ class HasPackets(Protocol):
 
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        """The addresses that are meant have become those."""
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,

@@ -87,7 +87,8 @@ class Limit(Fault[HasLimits]):
             if limited.remark:
                 found.append(limited.remark)
             if what == "pids" and (self.pids or 0) <= limited.used:
-                found.append(f"{limited.used:.0f} processes are in it: no more can be started")
+                count = f"{limited.used:.0f} processes are in it"
+                found.append(f"{count}: none of them can start another")
         return tuple(found)
 
     def changes(self, target: HasLimits) -> Iterator[Change]:

@@ -19,6 +19,8 @@ from chaoskit.model.fault import Change, Ends, Fault, Outcome
 from chaoskit.model.units import Json
 
 DIRECTION = "which packets: those that it gets (in), those that it sends (out), or both"
+PEER_PORTS = "ports of its peers, those that it calls: 5432, or 8000-8100"
+OWN_PORTS = "ports of its own, those that others call; beside peer-ports: either"
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,12 @@ class Packets(PacketFault):
     peer_ports: tuple[int | str, ...] = field(
         default=(),
         kw_only=True,
-        metadata={"doc": "ports of its peers, those that it calls: 5432, or 8000-8100"},
+        metadata={"doc": PEER_PORTS},
     )
     own_ports: tuple[int | str, ...] = field(
         default=(),
         kw_only=True,
-        metadata={"doc": "ports of its own, those that others call; beside peer-ports: either"},
+        metadata={"doc": OWN_PORTS},
     )
 
     @property
@@ -176,13 +178,22 @@ class Packets(PacketFault):
         )
 
     def problems(self) -> list[tuple[str, str]]:
-        found = [("peers", told) for peer in self.peers if (told := peers.problem_with(peer))]
-        for name in ("peer_ports", "own_ports"):
-            ports = getattr(self, name)
-            try:
-                packet_rules.parse_ports(ports)
-            except ValueError as error:
-                found.append((name, str(error)))
-            if ports and self.protocol == "icmp":
-                found.append((name, "icmp has no ports"))
+        found = problems_with(self.peers, self.peer_ports, self.own_ports)
+        if self.protocol == "icmp":
+            for name in ("peer_ports", "own_ports"):
+                if getattr(self, name):
+                    found.append((name, "icmp has no ports"))
         return found
+
+
+def problems_with(
+    whom: Sequence[str], peer_ports: Sequence[int | str], own_ports: Sequence[int | str]
+) -> list[tuple[str, str]]:
+    """What is wrong with the words by which peers and ports are picked out."""
+    found = [("peers", told) for peer in whom if (told := peers.problem_with(peer))]
+    for name, ports in (("peer_ports", peer_ports), ("own_ports", own_ports)):
+        try:
+            packet_rules.parse_ports(ports)
+        except ValueError as error:
+            found.append((name, str(error)))
+    return found

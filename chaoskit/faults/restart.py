@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from chaoskit.capabilities import IsContainer
 from chaoskit.faults.container_end import EndContainer
 from chaoskit.faults.stop import GRACE, whole_seconds
+from chaoskit.model.container import ContainerState
 from chaoskit.model.units import Duration
 
 
@@ -19,6 +20,7 @@ class Restart(EndContainer):
         metadata={"max": 600.0, "doc": "whole seconds from its stop signal to SIGKILL"},
     )
     name = "restart"
+    momentary = True
     examples = ({"grace": "0s"},)
 
     def problems(self) -> list[tuple[str, str]]:
@@ -34,7 +36,7 @@ class Restart(EndContainer):
     def remarks(self, target: IsContainer) -> tuple[str, ...]:
         return ()
 
-    def by(self, target: IsContainer, policy: str) -> str:
+    def by(self, state: ContainerState) -> str:
         return ""
 
     def way_back(self) -> str:

@@ -23,12 +23,14 @@ from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
-from chaoskit.targets.docker_protect import container_ids, why_protected
+from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
 from chaoskit.targets.limits import Limits
 from chaoskit.targets.resolver import Resolver
 
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
+_LISTED = 0.2
+"""Seconds for which a list serves all who look for successors, again and again."""
 
 
 class ContainerTarget(
@@ -75,7 +77,7 @@ class ContainerTarget(
     @property
     def key(self) -> str:
         """Of the container, not of its incarnation: that is in the keys of its cells."""
-        return f"container {self.id}"
+        return container_key(self.id)
 
     @property
     def label(self) -> str:
@@ -259,8 +261,10 @@ class ContainerTarget(
         """The labels of those that match and run now and did not then. Raises NoDaemon."""
         new = [
             told
-            for told in self.match.matching()
-            if told.get("State") == "running" and told["Id"] not in self.peers_then
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running"
+            and told["Id"] not in self.peers_then
+            and self.match.matches(told)
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]

@@ -3,8 +3,7 @@ may have, or, for delays alone, by a proxy of ours to which its TCP connections 
 
 from __future__ import annotations
 
-import os
-from abc import abstractmethod
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +11,16 @@ from typing import TypeVar
 
 from chaoskit import qdisc
 from chaoskit.errors import ChaoskitError, Gone
-from chaoskit.model.binding import Binding
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
-from chaoskit.namespaces import in_network_of, network_of
+from chaoskit.namespaces import in_network
 from chaoskit.netem import Netem
-from chaoskit.procfs import Process
 from chaoskit.targets import redirect
-from chaoskit.targets.redirect import ACCEPTED, OPENED, Redirect
+from chaoskit.targets.network import Network, parts
+from chaoskit.targets.redirect import Redirect
 from chaoskit.targets.redirect_probe import delayed
+from chaoskit.targets.redirect_rules import ACCEPTED, OPENED
 
 R = TypeVar("R")
 
@@ -38,26 +37,14 @@ class _Queue:
     name: str
     outside: int = 0
 
-    def key(self, root: Process) -> str:
-        where = f"outside {self.outside}" if self.outside else "inside"
-        return f"qdisc {where} {self.index} {root.key}"
+    @property
+    def place(self) -> str:
+        return f"{self.outside} outside of {self.index}" if self.outside else str(self.index)
 
 
-class Disturbed:
+class Disturbed(Network):
     """Gives the capability `HasPackets`. Cells: `qdisc ...` for each device, or `nat`, `proxy` and
-    `rules`; see `chaoskit.targets.redirect`."""
-
-    binding: Binding
-
-    @property
-    @abstractmethod
-    def root(self) -> Process:
-        """In whose network namespace it happens. Raises Gone, and ChaoskitError when it is not to
-        be seen from here."""
-
-    @property
-    @abstractmethod
-    def mark(self) -> str: ...
+    `rules`; see `chaoskit.targets.redirect`. The key of each ends with that of the network."""
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         try:
@@ -91,65 +78,65 @@ class Disturbed:
 
     def disturbing(self, what: Impairment) -> Iterator[Change]:
         """Raises Gone, ChaoskitError."""
-        root = self.root
         queues, _ = self._way(what)
+        network = self.network_key()
         if queues:
             shown = qdisc.rounded(_netem(what), qdisc.handle_of(self.mark))
             for queue in queues:
-                yield Change(queue.key(root), qdisc.DEFAULT, shown)
+                yield Change(f"qdisc {queue.place} in {network}", qdisc.DEFAULT, shown)
             return
-        at = self._redirect()
-        yield Change(f"nat {root.key}", None, at.nat)
-        yield Change(f"proxy {at.mark}", None, at.mark)
-        yield Change(f"rules {root.key}", None, at.rules)
+        at = self._redirect(network)
+        yield Change(f"nat in {network}", None, at.nat)
+        yield Change(f"proxy in {network}", None, at.mark)
+        yield Change(f"rules in {network}", None, at.rules)
 
     def disturbed(self, change: Change) -> Json:
         """What the cell holds now. Raises Gone, ChaoskitError."""
-        kind, _, rest = change.key.partition(" ")
+        kind, place, network = _parts(change)
         if kind == "qdisc":
-            return _at(rest, qdisc.root_of)
-        name = str(change.put)
-        if kind == "proxy":
-            return name if self._redirect().left() else None
-        return name if self._redirect().has_table(name) else None
+            return _at(place, network, qdisc.root_of)
+        name, at = str(change.put), self._redirect(network)
+        there = at.left() if kind == "proxy" else at.has_table(name)
+        return name if there else None
 
     def disturb(self, what: Impairment, change: Change) -> None:
-        kind, _, rest = change.key.partition(" ")
+        kind, place, network = _parts(change)
         match kind:
             case "qdisc":
-                assert isinstance(change.put, dict)
-                handle = str(change.put["handle"])
-                _at(rest, lambda index: qdisc.put(index, _netem(what), handle))
+                handle = _handle(change)
+                _at(place, network, lambda index: qdisc.put(index, _netem(what), handle))
             case "nat":
-                self._redirect().load_nat()
+                self._redirect(network).load_nat()
             case "proxy":
-                self._redirect().start(what)
+                self._redirect(network).start(what)
             case _:
-                self._redirect(what).load_rules()
+                self._redirect(network).load_rules(what)
 
     def calm(self, change: Change, *, whatever: bool = False) -> None:
-        kind, _, rest = change.key.partition(" ")
+        kind, place, network = _parts(change)
         if kind == "qdisc":
-            assert isinstance(change.put, dict)
-            handle = None if whatever else str(change.put["handle"])
-            _at(rest, lambda index: qdisc.delete(index, handle))
+            handle = None if whatever else _handle(change)
+            _at(place, network, lambda index: qdisc.delete(index, handle))
         elif kind == "proxy":
-            self._redirect().end()
+            self._redirect(network).end()
         else:
-            self._redirect().delete(str(change.put))
+            self._redirect(network).delete(str(change.put))
 
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when the proxy is gone: then nobody could connect any more."""
-        if any(change.key.startswith("proxy ") for change in changes) and self.root.alive():
-            at = self._redirect()
-            if not at.alive():
-                raise ChaoskitError("the proxy in its network has ended")
+        at = self._redirected(changes)
+        if at is not None and self.root.alive() and not at.alive():
+            raise ChaoskitError("the proxy in its network has ended")
+
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        if at := self._redirected(changes):
+            with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
+                at.readdress(what)
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Raises Gone, ChaoskitError, Interrupted."""
-        if not any(change.key.startswith("proxy ") for change in changes):
+        if (at := self._redirected(changes)) is None:
             return None
-        at = self._redirect()
         if not at.has_toxics(what):
             return False
         least = max(0.0, what.number("delay") - what.number("jitter"))
@@ -158,7 +145,7 @@ class Disturbed:
         if least > LONGEST_PROBE:
             return None
         return all(
-            in_network_of(self.root, partial(self._delayed, at, what, link, mark, least))
+            at.inside(partial(self._delayed, at, what, link, mark, least))
             for link, mark in ((OPENED, at.socket_mark + 1), (ACCEPTED, at.socket_mark + 2))
         )
 
@@ -169,22 +156,22 @@ class Disturbed:
         up, down = (least if way in late else 0.0 for way in ("upstream", "downstream"))
         return delayed(socket_mark, up, down, self.binding.cancel)
 
-    def _redirect(self, what: Impairment | None = None) -> Redirect:
-        return Redirect(self.root, self.binding, f"{self.mark}-{self.root.pid}")
+    def _redirected(self, changes: Sequence[Change]) -> Redirect | None:
+        for change in changes:
+            kind, _, network = _parts(change)
+            if kind == "proxy":
+                return self._redirect(network)
+        return None
+
+    def _redirect(self, network: str) -> Redirect:
+        return Redirect(network, self.binding, f"{self.mark}-{parts(network)[0]}")
 
     def _way(self, what: Impairment) -> tuple[list[_Queue], str]:
         """The queues for netem; or none, and why not. Raises Gone, and ChaoskitError when it can
         neither way."""
-        root = self.root
-        if network_of(root) == os.readlink("/proc/self/ns/net") and not self.binding.allow_host:
-            raise ChaoskitError(
-                "it uses the network of the machine itself: that would need `allow-host: true` in "
-                "the blast radius"
-            )
-        devices = in_network_of(root, qdisc.devices)
-        if not devices:
-            raise ChaoskitError("it has no network but its loopback")
-        queues, why = _queues(root, devices, what)
+        if closed := self.network_closed():
+            raise ChaoskitError(closed)
+        queues, why = _queues(self.network_key(), what)
         if queues:
             return queues, ""
         if what.kind != "latency":
@@ -194,15 +181,15 @@ class Disturbed:
         return [], why
 
 
-def _queues(
-    root: Process, devices: Sequence[qdisc.Device], what: Impairment
-) -> tuple[list[_Queue], str]:
+def _queues(network: str, what: Impairment) -> tuple[list[_Queue], str]:
     """Every queue that the packets meet; or none, and why netem must not be put there."""
     if lacking := qdisc.missing():
         return [], lacking
+    if any(what.values.get(name) for name in ("peers", "peer_ports", "own_ports")):
+        return [], "netem would delay what has to do with anybody"
     found: list[_Queue] = []
     ours = {device.index: device for device in qdisc.devices(down=True)}
-    for device in devices:
+    for device in in_network(*parts(network), qdisc.devices):
         if what.direction != "in":
             found.append(_Queue(device.index, device.name))
         if what.direction != "out":
@@ -211,36 +198,44 @@ def _queues(
                 return [], f"what comes to its {device.name} is in no queue of this machine's"
             found.append(_Queue(device.index, device.name, device.link))
     for queue in found:
-        now = _at(queue.key(root).partition(" ")[2], qdisc.root_of)
+        now = _at(queue.place, network, qdisc.root_of)
         if now != qdisc.DEFAULT:
             there = f"{now['kind']} {now['handle']}" if isinstance(now, dict) else now
             return [], f"its {queue.name} has a root qdisc ({there}) that is not ours to replace"
-    return found, ""
+    return found, "" if found else "none of its network devices is up"
 
 
 def _ends(end: qdisc.Device, device: qdisc.Device) -> bool:
     return end.kind == "veth" and end.link == device.index
 
 
-def _at(place: str, work: Callable[[int], R]) -> R:
-    """Work on the device of a cell (its key without the first word), where it is. Raises Gone when
-    it is no more, or another has its number."""
-    where, *numbers, key = place.split()
-    root, index = Process.from_key(key), int(numbers[-1])
-    if where == "inside":
-        return in_network_of(root, lambda: work(index))
-    root.stat()
-    outside = int(numbers[0])
+def _parts(change: Change) -> tuple[str, str, str]:
+    """What a cell is, where (of a qdisc), and the key of the network."""
+    place, _, network = change.key.partition(" in ")
+    kind, _, place = place.partition(" ")
+    return kind, place, network
+
+
+def _at(place: str, network: str, work: Callable[[int], R]) -> R:
+    """Work on a device, where it is. Raises Gone when it is no more, or another has its number."""
+    first, *rest = place.split()
+    if not rest:
+        return in_network(*parts(network), lambda: work(int(first)))
     for end in qdisc.devices(down=True):
-        if (end.index, end.kind, end.link) == (outside, "veth", index):
-            return work(outside)
-    raise Gone(f"the network device {outside} is no more, or is another")
+        if (end.index, end.kind, end.link) == (int(first), "veth", int(rest[-1])):
+            return work(end.index)
+    raise Gone(f"the network device {first} is no more, or is another")
+
+
+def _handle(change: Change) -> str:
+    assert isinstance(change.put, dict)
+    return str(change.put["handle"])
 
 
 def _netem(what: Impairment) -> Netem:
     """Raises TypeError for what netem is not used for."""
     values = dict(what.values)
-    for ours in ("peers", "ports"):
+    for ours in ("peers", "peer_ports", "own_ports"):
         values.pop(ours, None)
     share = values.pop("share", None)
     if share is not None:

@@ -70,7 +70,11 @@ class Files(Rooted):
         """See the capability. Raises Interrupted between two parts, Gone, OSError."""
         path = _now_at(key)
         mark = f"{Path(key).name[1:]}\n".encode()
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.root.stat()
+            raise
         try:
             # A volume may be gone from its place when the target has ended. What was opened is
             # what the target sees, if it is alive after the opening.
@@ -86,7 +90,7 @@ class Files(Rooted):
                 full = not _extend(file, filled, part)
                 filled += 0 if full else part
                 # Another writer may have taken what was free when the part was measured.
-                lack = max(0, self._kept(folder) - _space(folder)[0])
+                lack = max(0, self.reserve(folder) - self.space(folder)[0])
                 if full or lack:
                     os.ftruncate(file, max(len(mark), filled - lack))
                     return
@@ -96,26 +100,25 @@ class Files(Rooted):
 
     def _part(self, folder: int, size: int | None, until: float | None, filled: int) -> int:
         """How many bytes to add now: other writers write and delete meanwhile."""
-        free, whole = _space(folder)
+        free, whole = self.space(folder)
         wanted = (size or 0) - filled if until is None else int(free - (1 - until) * whole)
-        return min(wanted, free - self._kept(folder), PART)
+        return min(wanted, free - self.reserve(folder), PART)
 
     def unlink(self, key: str) -> None:
         """Take our filler away; what is not ours stays."""
         if self.mark_of(key) == Path(key).name[1:]:
             Path(_now_at(key)).unlink(missing_ok=True)
 
-    def space(self, path: str) -> tuple[int, int]:
-        """(free, all) in bytes, as `df` counts for ordinary users."""
-        return _space(path)
+    def space(self, path: str | int) -> tuple[int, int]:
+        """(free, all) in bytes, as `df` counts for ordinary users. path: or an open folder."""
+        found = os.statvfs(path)
+        used = found.f_blocks - found.f_bfree
+        return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize
 
-    def reserve(self, path: str) -> int:
-        return self._kept(path)
-
-    def _kept(self, folder: str | int) -> int:
+    def reserve(self, path: str | int) -> int:
         from chaoskit.targets.reserve import kept_free
 
-        return kept_free(folder, self.is_own(folder))
+        return kept_free(path, *self.space(path), own=self.is_own(path))
 
     def is_own(self, folder: str | int) -> bool:
         """Whether the file system there is the target's own, and no disk of the machine's."""
@@ -132,12 +135,6 @@ def _now_at(key: str) -> str:
     from chaoskit.targets.folders import reachable
 
     return reachable(key)
-
-
-def _space(place: str | int) -> tuple[int, int]:
-    found = os.statvfs(place)
-    used = found.f_blocks - found.f_bfree
-    return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize
 
 
 def _opened(folder: int, name: str, mark: bytes) -> tuple[int, int]:

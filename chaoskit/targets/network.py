@@ -41,15 +41,24 @@ class Network(Rooted):
 
     def nft_runner(self, key: str) -> nft.Runner:
         """What calls nft in the namespace of that key."""
-        return partial(_run_in, *_parts(key))
+        return partial(_run_in, *parts(key))
 
     def network_cannot(self, body: str = "") -> str | None:
         """Why that cannot be put in its network, now; None when it can. body: a table's, which is
         tried out in a network of its own, where nobody is."""
+        if why := nft.missing() or self.network_closed():
+            return why
+        if body:
+            try:
+                in_new_network(lambda: nft.load(nft.here, "trial", body))
+            except ChaoskitError as error:
+                return f"this kernel, or nft, cannot do that: {error}"
+        return None
+
+    def network_closed(self) -> str | None:
+        """Why nothing at all can be done in its network, now; None when something can."""
         if os.geteuid() != 0:
             return "its network may only be entered by root"
-        if why := nft.missing():
-            return why
         number = self._number()
         if number in _hosts() and not self.binding.allow_host:
             return (
@@ -57,13 +66,8 @@ class Network(Rooted):
                 "allows that"
             )
         key = self.network_key()
-        if in_network(number, _parts(key)[1], _only_loopback):
+        if in_network(number, parts(key)[1], _only_loopback):
             return "it has no network but its own loopback, which is never touched"
-        if body:
-            try:
-                in_new_network(lambda: nft.load(nft.here, "trial", body))
-            except ChaoskitError as error:
-                return f"this kernel, or nft, cannot do that: {error}"
         return None
 
     def network_remarks(self) -> list[str]:
@@ -109,7 +113,8 @@ class Network(Rooted):
             raise ChaoskitError(f"its network may only be entered by root: {error}") from error
 
 
-def _parts(key: str) -> tuple[int, Process]:
+def parts(key: str) -> tuple[int, Process]:
+    """The number of a network namespace and its first process, of a key."""
     if not (found := _KEY.fullmatch(key)):
         raise ChaoskitError(f"{key!r} is no network namespace")
     return int(found[1]), Process.from_key(found[2])

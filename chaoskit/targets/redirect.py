@@ -7,58 +7,47 @@ its delay and comes to rest, is reset, and only then nobody translates for it an
 first table the kernel would stop with the rules, and leave the open connections hanging.
 
 The proxy takes both tables away when it ends (see `chaoskit.proxy.redirected`), and should it be
-killed, the rules lose their effect by themselves: the kernel forgets the lease that they ask for.
+killed, the rules lose their force by themselves, when their lease is over.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from chaoskit import nft
-from chaoskit.clock import now, until
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.clock import now
+from chaoskit.errors import ChaoskitError
 from chaoskit.model.binding import Binding
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
-from chaoskit.namespaces import in_network_of, in_new_network
-from chaoskit.procfs import Process
-from chaoskit.targets import proxy_process, toxics
+from chaoskit.namespaces import in_network, in_new_network
+from chaoskit.targets import proxy_process, redirect_rules, toxics
+from chaoskit.targets.network import parts
 from chaoskit.targets.proxy_client import Client
+from chaoskit.targets.redirect_rules import ACCEPTED, EVERYTHING, OPENED
 
-OPENED, ACCEPTED = "opened", "accepted"
-"""The proxy's links: for connections that the target opens, and for those that come to it."""
+R = TypeVar("R")
+
 GRACE = 30.0
 """Seconds after the run's last moment in which its undo is over; then the lease is."""
-PATIENCE = 4.0
-"""Seconds in which a proxy that was told to end has ended: it gives open connections two."""
-_PRIORITY = -110
-"""Before other rules that translate (they have -100): those see what the proxy sends on."""
-_MEANT = "tcp flags & (fin | syn | rst | ack) == syn meta l4proto @lease"
-"""Never in the middle of a connection: one that was open before is not ours."""
 _KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state new return\n}"
 """A chain that translates, and a rule that needs connections to be tracked."""
 
 
 @dataclass(frozen=True)
 class Redirect:
-    """Of the namespace that a process is in. mark: unique to the namespace and the step.
+    """Of one network namespace. key: of the namespace, see `network`. mark: unique to it and to the
+    step."""
 
-    opened, accepted: conditions of nft for the connections that are meant, any of which is enough;
-    without one all are.
-    """
-
-    root: Process
+    key: str
     binding: Binding
     mark: str
-    opened: Sequence[str] = field(default=("",))
-    accepted: Sequence[str] = field(default=("",))
 
     @property
     def rules(self) -> str:
@@ -93,19 +82,19 @@ class Redirect:
     def load_nat(self) -> None:
         nft.load(self._nft, self.nat, _KEEP)
 
-    def load_rules(self) -> None:
+    def load_rules(self, what: Impairment) -> None:
         ports = {name: self._port(name) for name in (OPENED, ACCEPTED)}
         ends_at = self.binding.ends_at or now() + proxy_process.MOST_SECONDS
         lease = max(1, round(ends_at - now() + GRACE))
-        nft.load(self._nft, self.rules, self._body(ports, lease))
+        nft.load(self._nft, self.rules, redirect_rules.body(what, self.socket_mark, ports, lease))
+
+    def readdress(self, what: Impairment) -> None:
+        """The peers have other addresses by now."""
+        nft.replace_sets(self._nft, self.rules, redirect_rules.peers(what))
 
     def delete(self, name: str) -> None:
-        """Nothing when the proxy was faster."""
-        with contextlib.suppress(ChaoskitError):
-            nft.delete(self._nft, name)
-            return
-        if self.has_table(name):
-            nft.delete(self._nft, name)
+        """Take that table away; nothing when the proxy was faster."""
+        nft.delete(self._nft, name)
 
     def start(self, what: Impairment) -> None:
         """Raises ChaoskitError, Gone, Interrupted."""
@@ -117,7 +106,7 @@ class Redirect:
         for link, toxic in self.toxics(what):
             command += ["--toxic", link, json.dumps(toxic)]
         log = self._control.with_suffix(".log")
-        proxy_process.start(command, self.binding, log, lambda work: in_network_of(self.root, work))
+        proxy_process.start(command, self.binding, log, self.inside)
         proxy_process.wait_up(self.mark, self.binding, self.answers, log)
 
     def toxics(self, what: Impairment) -> list[tuple[str, dict[str, Json]]]:
@@ -155,39 +144,19 @@ class Redirect:
         return True
 
     def end(self) -> None:
-        """Have it part; by force when it does not."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in proxy_process.of(self.mark):
-                with contextlib.suppress(Gone):
-                    process.signal(number)
-            if until(lambda: not self.alive(), PATIENCE):
-                break
+        """It parts, or is ended by force."""
+        proxy_process.part(*proxy_process.of(self.mark))
         self._control.unlink(missing_ok=True)
 
+    def inside(self, work: Callable[[], R]) -> R:
+        """Done in the namespace. Raises Gone when nobody is in it any more."""
+        return in_network(*parts(self.key), work)
+
     def _nft(self, arguments: Sequence[str], commands: str) -> str:
-        return in_network_of(self.root, lambda: nft.here(arguments, commands))
+        return self.inside(lambda: nft.here(arguments, commands))
 
     def _port(self, link: str) -> int:
         return int(str(self.client.link(link)["listen"]).rpartition(":")[2])
-
-    def _body(self, ports: dict[str, int], lease: int) -> str:
-        mark = self.socket_mark
-        return _body(
-            lease,
-            [
-                f"meta mark {mark + 1} {_MEANT} redirect to :{ports[OPENED]}",
-                f"meta mark {mark + 2} {_MEANT} redirect to :{ports[ACCEPTED]}",
-                'oifname "lo" return',
-                f"meta mark {mark} return",
-                *(f"{which} {_MEANT} redirect to :{ports[OPENED]}" for which in self.opened),
-            ],
-            [
-                'iifname "lo" return',
-                # What the target forwards for others does not come to it.
-                "fib daddr type != local return",
-                *(f"{which} {_MEANT} redirect to :{ports[ACCEPTED]}" for which in self.accepted),
-            ],
-        )
 
 
 @cache
@@ -195,28 +164,9 @@ def missing() -> str | None:
     """Why connections cannot be redirected on this machine; None when they can."""
     if why := nft.missing():
         return why
-    rule = f"fib daddr type local {_MEANT} redirect to :1"
-    body = _body(60, [rule], [rule])
+    trial = f"{_KEEP}\n{redirect_rules.body(EVERYTHING, 1, {OPENED: 1, ACCEPTED: 2}, 60)}"
     try:
-        in_new_network(lambda: nft.load(nft.here, "chaoskit-trial", f"{_KEEP}\n{body}"))
+        in_new_network(lambda: nft.load(nft.here, "trial", trial))
     except ChaoskitError as error:
-        return f"this kernel's nftables cannot do it ({error})"
+        return f"this kernel, or nft, cannot redirect connections: {error}"
     return None
-
-
-def _body(lease: int, output: Sequence[str], prerouting: Sequence[str]) -> str:
-    return "\n".join([
-        "set lease {",
-        "type inet_proto",
-        "flags timeout",
-        f"elements = {{ tcp timeout {lease}s }}",
-        "}",
-        "chain output {",
-        f"type nat hook output priority {_PRIORITY}; policy accept;",
-        *output,
-        "}",
-        "chain prerouting {",
-        f"type nat hook prerouting priority {_PRIORITY}; policy accept;",
-        *prerouting,
-        "}",
-    ])  # fmt: skip

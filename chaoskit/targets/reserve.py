@@ -16,12 +16,10 @@ files are on it, and more would leave nothing to fill."""
 IN_MEMORY = ("tmpfs", "ramfs")
 
 
-def kept_free(folder: str | int, own: bool) -> int:
-    """Bytes that stay free where that folder lies (a path, or open). own: nothing but the target's
-    files are there. What lies in memory keeps the memory's reserve as well."""
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    whole = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
+def kept_free(folder: str | int, free: int, whole: int, own: bool) -> int:
+    """Bytes that stay free where that folder lies (a path, or open), of which so many are free now.
+    own: nothing but the target's files are there. What lies in memory keeps the memory's reserve
+    as well."""
     kept = max(int(whole * SHARE), OWN_BYTES if own else DISK_BYTES)
     if _kind(folder) in IN_MEMORY:
         # Who writes is who pays for the memory, and that are we.

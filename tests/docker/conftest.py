@@ -17,15 +17,16 @@ if PROCESS not in sys.path:
     sys.path.append(PROCESS)
 
 
-@pytest.fixture(scope="session")
-def session_daemon() -> Iterator[daemons.Daemon]:
-    with daemons.running() as daemon:
-        yield daemon
+@pytest.fixture
+def session_daemon() -> daemons.Daemon:
+    return daemons.shared()
 
 
 @pytest.fixture
 def daemon(session_daemon: daemons.Daemon) -> Iterator[daemons.Daemon]:
     """A dockerd that runs and has nothing in it but images; it may be stopped, killed, frozen."""
+    session_daemon.revive()
+    session_daemon.empty()
     try:
         yield session_daemon
     finally:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import images
 from daemons import Daemon
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
@@ -26,7 +27,7 @@ def test_the_readme_is_true_of_containers(daemon: Daemon, tmp_path: Path) -> Non
             (file,) = re.findall(r"^# file: (\S+)$", text, re.M)
             (tmp_path / file).write_text(its_own(text))
     scripts = re.findall(r"^```sh\n(.*?)^```$", found[0], re.M | re.S)
-    daemon.client.images.get("chaoskit-busybox").tag("busybox")
+    daemon.client.images.get(images.BUSYBOX).tag("busybox")
     done = subprocess.run(
         ["bash", "-c", "set -eu\n" + its_own("\n".join(scripts))],
         cwd=tmp_path,
