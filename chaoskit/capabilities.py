@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
@@ -228,16 +228,16 @@ class IsContainer(Protocol):
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 
-    @property
-    def complement(self) -> int:
-        """How many matched when this target was found."""
-
     def state(self) -> ContainerState:
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place. Raises Gone,
+        ChaoskitError."""
 
     def paused(self) -> bool:
         """Whether the incarnation is frozen. Raises Gone when it has ended."""
@@ -390,3 +390,27 @@ class HasEndpoints(Protocol):
 
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
+
+
+@runtime_checkable
+class HasResolver(HasNetwork, Protocol):
+    """Asks name servers, in whose place a helper of ours can answer."""
+
+    def resolvers(self) -> Sequence[str]:
+        """The addresses of its name servers, as its configuration has them now. Raises Gone,
+        ChaoskitError."""
+
+    def answer_names(self, mark: str, plan: Mapping[str, Any]) -> None:
+        """Start the helper (see `chaoskit.helpers.dns`) under that mark, with its sockets open; no
+        query comes to it before a table leads it there. plan: its `names` and `answer`. Raises
+        Gone, ChaoskitError."""
+
+    def answering(self, mark: str) -> Mapping[str, Any] | None:
+        """The whole plan of the living helper of that mark, with the ports that it has (`ends`);
+        None when there is none."""
+
+    def end_answering(self, mark: str) -> None: ...
+
+    def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
+        """What is answered to a query that is sent as the target sends it; None for silence.
+        Raises OSError when it cannot be sent, or is refused; Gone."""

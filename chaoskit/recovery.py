@@ -232,6 +232,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     from chaoskit.targets.network import leftover_tables
     from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
     from chaoskit.targets.proxy_process import leftover_proxies, part
+    from chaoskit.targets.resolver import leftover_resolvers
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
 
@@ -256,7 +257,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
             f"helper process {process.pid} ({mark})",
             partial(process.signal, signal.SIGKILL),
         )
-        for mark, process in leftover_helpers()
+        for mark, process in (*leftover_helpers(), *leftover_resolvers())
     ]
     found += [
         Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)

@@ -45,6 +45,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
         "partition": "chaoskit.faults.partition:Partition",
+        "dns": "chaoskit.faults.dns:Dns",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
     "targets": {

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the database when there is none on its disk, and becomes its server.
+# Makes the database when there is none on its disk, and becomes its server. Its log of what is to be
+# written is on another disk, as is usual: where that is full, the server ends.
 set -e
 if [ ! -d /data/made ]; then
-  rm -rf /data/making
-  # Small files, as the disk is small.
-  initdb --pgdata /data/making --username postgres --auth trust --encoding UTF8 --locale C \
+  rm -rf /data/making /log/wal
+  initdb --pgdata /data/making --waldir /log/wal --username postgres --auth trust --encoding UTF8 --locale C \
     --wal-segsize 1 --no-sync --no-instructions
   echo "host all all samenet trust" >>/data/making/pg_hba.conf
   postgres --single -j -D /data/making postgres </schema.sql >/dev/null
