@@ -41,6 +41,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "corrupt": "chaoskit.faults.corrupt:Corrupt",
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
+        "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
     "targets": {

@@ -19,6 +19,7 @@ from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_again import ContainerAgain
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.docker_protect import container_ids, why_protected
 from chaoskit.targets.files import Files
@@ -27,7 +28,7 @@ _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
 
-class ContainerTarget(Burdens, Files, ContainerNetworks, Target):
+class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -81,7 +82,7 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, Target):
         return f"{self.binding.mark}-{self.id[:_SHOWN]}"
 
     @property
-    def daemon(self) -> Daemon:  # type: ignore[override]  # Looked up when asked for.
+    def daemon(self) -> Daemon:
         return daemon(self.place)
 
     @property
