@@ -52,8 +52,10 @@ def once(tool: str, every: float) -> float | None:
 def main(rounds: int) -> None:
     rows = []
     for every, most in ((1.0, 1100), (0.1, 120)):
-        for tool in ("chaoskit", "chaos"):
-            times = [once(tool, every) for _ in range(rounds)]
+        tools = ("chaoskit", "chaos")
+        turns = [{tool: once(tool, every) for tool in tools} for _ in range(rounds)]
+        for tool in tools:
+            times = [turn[tool] for turn in turns]
             seen = [1000 * t for t in times if t is not None]
             rows.append((
                 f"{every:g}s", tool, f"{len(seen)}/{rounds}",

@@ -7,14 +7,16 @@ fault on a kind of target without it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
+from chaoskit.model.limited import Limited
 from chaoskit.model.units import Json
+from chaoskit.nft import Contents
 
 
 class Proc(Protocol):
@@ -97,6 +99,9 @@ class HasBurdens(Protocol):
     def mark(self) -> str:
         """Unique to this target in this step of this run; part of each helper's arguments."""
 
+    def no_burden(self) -> str | None:
+        """Why no helper can work there; None when one can."""
+
     def cpus(self) -> list[int]:
         """The processors that the target may run on. Raises Gone."""
 
@@ -113,15 +118,16 @@ class HasBurdens(Protocol):
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor), `age` seconds, `rss` bytes, `read` and `written` bytes, open `files`, and
-        whether it is `stopped`. Raises Gone when it or the target has ended."""
+        a processor, or was kept from one by a quota), `age` seconds, `rss` bytes, `read` and
+        `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
+        target has ended."""
 
     def memory_free(self) -> int:
         """Bytes that can be taken before the OOM killer is called, cgroup limits included."""
 
     def memory_room(self) -> int:
-        """Bytes that can be taken while the reserve stays free: 5% or 256 MiB, whichever is more,
-        of the machine and of each control group with a limit."""
+        """Bytes that can be taken while the reserve stays free: of the machine 5% or 256 MiB,
+        whichever is more, and of each control group with a limit 5% or 16 MiB."""
 
     def descriptors(self) -> tuple[int, int]:
         """The machine's open descriptors and their limit."""
@@ -222,16 +228,16 @@ class IsContainer(Protocol):
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 
-    @property
-    def complement(self) -> int:
-        """How many matched when this target was found."""
-
     def state(self) -> ContainerState:
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place. Raises Gone,
+        ChaoskitError."""
 
     def paused(self) -> bool:
         """Whether the incarnation is frozen. Raises Gone when it has ended."""
@@ -250,6 +256,103 @@ class IsContainer(Protocol):
 
     def start(self) -> None:
         """Nothing when it runs."""
+
+
+@runtime_checkable
+class HasLimits(Protocol):
+    """Is kept within limits by the kernel, which can be lowered: `cpu` (processors), `memory`
+    (bytes), `pids` (processes), `read` and `write` (bytes a second of one disk)."""
+
+    binding: Binding
+
+    def limited(self, what: str, path: str) -> Limited:
+        """How that is limited now. path: which disk is meant. Raises Gone, and ChaoskitError saying
+        why it cannot be limited here."""
+
+    def limit_text(self, what: str, path: str, most: float) -> str:
+        """What its cell would hold, read back, if that were the most. Raises as `limited` does."""
+
+    def limit_now(self, key: str) -> str:
+        """What the cell of that key holds. Raises Gone."""
+
+    def set_limit(self, key: str, text: str) -> None:
+        """Raises Gone, and ChaoskitError when the kernel does not take it."""
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A network of its own, into which a table of rules of ours can be put."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run, and so is the name of the table."""
+
+    def network_key(self) -> str:
+        """The incarnation of its network. Raises Gone, ChaoskitError."""
+
+    def network_cannot(self, body: str = "") -> str | None:
+        """Why a table with that body cannot be put there, here and now; None when it can. Raises
+        Gone."""
+
+    def network_remarks(self) -> Sequence[str]:
+        """What a person should know of that network before it is hurt, for the plan."""
+
+    def table(self, key: str) -> str | None:
+        """The mark, if our table is in the network of that key; None when it is not. Raises Gone
+        when the network has ended, which may be later than the target's end."""
+
+    def put_table(self, key: str, body: str) -> None:
+        """Make the table, whole or not at all. body: its sets and chains, as nft(8) has them."""
+
+    def put_elements(self, key: str, sets: dict[str, list[str]]) -> None:
+        """Replace what is in these sets of our table, all at once."""
+
+    def table_contents(self, key: str) -> Contents:
+        """What is in it now. Raises ChaoskitError when it is not there, Gone."""
+
+    def drop_table(self, key: str) -> None:
+        """Take it away with all that is in it; nothing when it is not there."""
+
+    def addresses_of(self, peer: str) -> Sequence[str]:
+        """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
+        ChaoskitError when there are none, or when nobody can be asked."""
+
+
+@runtime_checkable
+class HasPackets(HasNetwork, Protocol):
+    """Sends and receives packets that can be delayed, reordered, doubled or spoilt."""
+
+    def cannot_disturb(self, what: Impairment) -> str | None:
+        """Why its packets cannot be disturbed so, here and now; None when they can. Raises Gone."""
+
+    def disturb_remarks(self, what: Impairment) -> Sequence[str]:
+        """By which way, and what a person should know of that. Raises Gone, ChaoskitError."""
+
+    def disturbed_by_itself(self, what: Impairment) -> bool:
+        """Whether it goes by itself when nobody of ours is left. Raises Gone, ChaoskitError."""
+
+    def disturbing(self, what: Impairment) -> Iterator[Change]:
+        """The cells that it takes, in order. Raises Gone, ChaoskitError."""
+
+    def disturbed(self, change: Change) -> Json:
+        """What that cell holds now. Raises Gone, ChaoskitError."""
+
+    def disturb(self, what: Impairment, change: Change) -> None: ...
+
+    def calm(self, change: Change, *, whatever: bool = False) -> None:
+        """Put back what was in that cell: only if ours is there now, or whatever is."""
+
+    def keep_disturbed(self, changes: Sequence[Change]) -> None:
+        """Raises ChaoskitError when a part of it has ended and what is left does harm."""
+
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        """The addresses that are meant have become those."""
+
+    def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
+        """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
+        ChaoskitError, Interrupted."""
 
 
 @runtime_checkable
@@ -301,8 +404,9 @@ class CanBeMadeAgain(IsContainer, Protocol):
     def has_role(self) -> bool:
         """Whether a successor could be told: a container named by its id has none."""
 
-    def replaced(self) -> Sequence[str]:
-        """For people: those that have come since, once as many match and run as did then."""
+    def newcomers(self) -> Sequence[str]:
+        """For people: those that have come since, once as many match and run as did then. Raises
+        ChaoskitError when the daemon does not answer."""
 
     def kept(self) -> dict[str, Json]:
         """All that it takes to make it again, `told` in it for people. Raises Gone."""
@@ -318,8 +422,8 @@ class CanBeMadeAgain(IsContainer, Protocol):
         the daemon does not take is known before anything is removed."""
 
     def remove(self) -> None:
-        """Remove it, running or not. Its volumes stay. An undo that finds it afterwards knows that
-        it was doomed. Raises Gone."""
+        """Remove it, running or not. Its volumes stay. An undo that finds it soon afterwards knows
+        that it is doomed. Raises Gone."""
 
     def standing(self, kept: dict[str, Json]) -> tuple[Standing, str]:
         """What has become of it, and for people what is otherwise. Raises Gone when somebody else
@@ -328,3 +432,27 @@ class CanBeMadeAgain(IsContainer, Protocol):
     def make_again(self, kept: dict[str, Json]) -> None:
         """Its double takes its name and is started, whatever part of that was done before; the
         double of one that was never removed goes. Raises ChaoskitError, Gone."""
+
+
+@runtime_checkable
+class HasResolver(HasNetwork, Protocol):
+    """Asks name servers, in whose place a helper of ours can answer."""
+
+    def resolvers(self) -> Sequence[str]:
+        """The addresses of its name servers, as its configuration has them now. Raises Gone,
+        ChaoskitError."""
+
+    def answer_names(self, mark: str, plan: Mapping[str, Any]) -> None:
+        """Start the helper (see `chaoskit.helpers.dns`) under that mark, with its sockets open; no
+        query comes to it before a table leads it there. plan: its `names` and `answer`. Raises
+        Gone, ChaoskitError."""
+
+    def answering(self, mark: str) -> Mapping[str, Any] | None:
+        """The whole plan of the living helper of that mark, with the ports that it has (`ends`);
+        None when there is none."""
+
+    def end_answering(self, mark: str) -> None: ...
+
+    def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
+        """What is answered to a query that is sent as the target sends it; None for silence.
+        Raises OSError when it cannot be sent, or is refused; Gone."""

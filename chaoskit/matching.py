@@ -124,7 +124,7 @@ class ProcessMatch:
             inside = re.compile(re.escape(group.strip("/")) + r"(/|$)")
             yield lambda process: any(
                 inside.match(path.lstrip("/")) or path.endswith("/" + group.strip("/"))
-                for path in process.cgroups()
+                for path in process.cgroups().values()
             )
         if (above := self.children_of) is not None:
             yield lambda process: _is_child(process, above)

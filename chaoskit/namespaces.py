@@ -11,10 +11,11 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
-from chaoskit.errors import ChaoskitError
-from chaoskit.procfs import Process
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.procfs import Process, processes
 
 R = TypeVar("R")
 _CLONE_NEWNET = 0x40000000
@@ -31,6 +32,68 @@ def in_network_of(process: Process, work: Callable[[], R]) -> R:
     process has ended, ChaoskitError when we may not enter."""
     with _opened(process) as namespace:
         return _in_thread(lambda: _enter(namespace), work)
+
+
+def in_network(number: int, process: Process, work: Callable[[], R]) -> R:
+    """The same in the network namespace of that number, whoever is in it: it may be shared, and
+    live on when the process by which it is known has ended. Raises Gone when nobody is, and
+    ChaoskitError when we may not enter."""
+    for path in _ways_into(number, process):
+        try:
+            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise ChaoskitError(f"a network namespace may not be entered: {error}") from error
+        except OSError:
+            continue
+        try:
+            # Looked at when it is open: from then on it is that namespace and stays it.
+            if os.fstat(namespace).st_ino == number:
+                return _in_thread(partial(_enter, namespace), work)
+        finally:
+            os.close(namespace)
+    raise Gone(f"the network namespace of process {process.pid} has ended with it")
+
+
+def _ways_into(number: int, process: Process) -> Iterator[str]:
+    yield f"/proc/{process.pid}/ns/net"
+    for member in members(number):
+        yield f"/proc/{member.pid}/ns/net"
+    for mounted, path in _mounted():
+        if mounted == number:
+            yield path
+
+
+def number_of(process: Process) -> int:
+    """The number of its network namespace. Raises Gone, PermissionError."""
+    return int(network_of(process)[5:-1])  # net:[4026531840]
+
+
+def members(number: int) -> Iterator[Process]:
+    """The processes in the network namespace of that number, as far as we may look."""
+    for process in processes():
+        with contextlib.suppress(Gone, PermissionError):
+            if number_of(process) == number:
+                yield process
+
+
+def networks() -> dict[int, Process]:
+    """Every network namespace on this machine that a process is in, by number, with one that is."""
+    found: dict[int, Process] = {}
+    for process in processes():
+        with contextlib.suppress(Gone, PermissionError):
+            found.setdefault(number_of(process), process)
+    return found
+
+
+def _mounted() -> list[tuple[int, str]]:
+    """Namespaces that are held by a mount, as dockerd holds those of containers."""
+    found = []
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            if fields[3].startswith("net:["):
+                found.append((int(fields[3][5:-1]), fields[4]))
+    return found
 
 
 def in_new_network(work: Callable[[], R]) -> R:

@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaoskit.errors import ChaoskitError
@@ -24,23 +25,48 @@ Runner = Callable[[Sequence[str], str], str]
 printed. Raises ChaoskitError with what it complained of, Gone when the namespace is gone."""
 
 
+@dataclass(slots=True)
+class Contents:
+    """What is in one of our tables now.
+
+    hooks: of each chain, the hook that it hangs on, or "". rules: of each chain, how many it has.
+    elements: of each set, how many it has. packets: of each chain, what its counters have counted.
+    asleep: somebody has set the flag by which a table does nothing.
+    """
+
+    hooks: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
+    packets: dict[str, int] = field(default_factory=dict)
+    asleep: bool = False
+
+
 def here(arguments: Sequence[str], commands: str = "") -> str:
     """The runner for the network namespace of the calling thread."""
-    return _checked(
-        subprocess.run(
-            [_program(), *arguments],
+    try:
+        done = subprocess.run(
+            [program(), *arguments],
             input=commands,
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
             check=False,
         )
-    )
+    except subprocess.TimeoutExpired as error:
+        raise ChaoskitError(f"nft did not end within {TIMEOUT:g}s") from error
+    return _checked(done)
 
 
 def missing() -> str | None:
     """Why nft cannot be used on this machine; None when it is there."""
-    return None if shutil.which("nft") else "nft is not installed (Debian's package nftables)"
+    return None if _found() else "nft is not installed (Debian's package nftables)"
+
+
+def program() -> str:
+    """Where nft is. Raises ChaoskitError."""
+    if found := _found():
+        return found
+    raise ChaoskitError(missing())
 
 
 def table_name(mark: str) -> str:
@@ -50,11 +76,9 @@ def table_name(mark: str) -> str:
 
 def tables(run: Runner) -> list[str]:
     """The names of all tables of our family there."""
-    return [
-        item["table"]["name"]
-        for item in _items(run(["-j", "list", "tables", FAMILY], ""))
-        if "table" in item and item["table"]["family"] == FAMILY
-    ]
+    # Not as JSON, which nft 1.0 writes wrongly as soon as anybody's table has a flag.
+    lines = run(["list", "tables", FAMILY], "").splitlines()
+    return [words[2] for line in lines if len(words := line.split()) >= 3]
 
 
 def rules(run: Runner, table: str) -> list[dict[str, Any]]:
@@ -64,33 +88,62 @@ def rules(run: Runner, table: str) -> list[dict[str, Any]]:
     return [item["rule"] for item in _items(told) if "rule" in item]
 
 
+def contents(run: Runner, table: str) -> Contents:
+    """What is in one of our tables. Raises ChaoskitError when there is no such table."""
+    found = Contents()
+    for item in _items(run(["-j", "list", "table", FAMILY, table], "")):
+        match item:
+            case {"table": told}:
+                found.asleep = "dormant" in told.get("flags", ())
+            case {"set": told}:
+                found.elements[told["name"]] = len(told.get("elem", ()))
+            case {"chain": told}:
+                found.hooks[told["name"]] = told.get("hook", "")
+                found.rules.setdefault(told["name"], 0)
+                found.packets.setdefault(told["name"], 0)
+            case {"rule": told}:
+                chain = told["chain"]
+                found.rules[chain] = found.rules.get(chain, 0) + 1
+                counters = (part["counter"] for part in told["expr"] if "counter" in part)
+                counted = sum(counter["packets"] for counter in counters)
+                found.packets[chain] = found.packets.get(chain, 0) + counted
+    return found
+
+
 def load(run: Runner, table: str, body: str) -> None:
     """Make the table with that body (chains, sets), whole or not at all."""
     _do(run, f"create table {FAMILY} {table}\ntable {FAMILY} {table} {{\n{body}\n}}\n")
 
 
-def replace_set(run: Runner, table: str, name: str, elements: list[str]) -> None:
-    """Put these elements in place of those that a set has, in one transaction."""
-    commands = f"flush set {FAMILY} {table} {name}\n"
-    if elements:
-        commands += f"add element {FAMILY} {table} {name} {{ {', '.join(elements)} }}\n"
+def replace_sets(run: Runner, table: str, sets: Mapping[str, Sequence[str]]) -> None:
+    """Put these elements in place of those that the sets of these names have, in one
+    transaction."""
+    commands = ""
+    for name, elements in sets.items():
+        commands += f"flush set {FAMILY} {table} {name}\n"
+        if elements:
+            commands += f"add element {FAMILY} {table} {name} {{ {', '.join(elements)} }}\n"
     _do(run, commands)
 
 
 def delete(run: Runner, table: str) -> None:
-    """Take the table away, with all that is in it."""
-    _do(run, f"delete table {FAMILY} {table}\n")
+    """Take the table away, with all that is in it; nothing when there is none."""
+    _do(run, deletion(table))
+
+
+def deletion(table: str) -> str:
+    """The commands for that. One that is not there is made first, in the same transaction: else it
+    could not be deleted, and nobody could tell that from trouble."""
+    return f"add table {FAMILY} {table}; delete table {FAMILY} {table}\n"
 
 
 def _do(run: Runner, commands: str) -> None:
     run(["-f", "-"], commands)  # Not as JSON: what is no JSON would be passed over in silence.
 
 
-def _program() -> str:
-    for place in (None, "/usr/sbin:/sbin:/usr/local/sbin"):
-        if found := shutil.which("nft", path=place):
-            return found
-    raise ChaoskitError(missing())
+def _found() -> str | None:
+    places = (None, "/usr/sbin:/sbin:/usr/local/sbin")
+    return next(filter(None, (shutil.which("nft", path=place) for place in places)), None)
 
 
 def _checked(done: subprocess.CompletedProcess[str]) -> str:
@@ -102,5 +155,8 @@ def _checked(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _items(text: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
+    try:
+        found: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
+    except ValueError as error:
+        raise ChaoskitError(f"nft: its answer is no JSON: {error}") from error
     return found

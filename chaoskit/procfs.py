@@ -164,10 +164,12 @@ class Process:
                 return found  # The same program all the while: it really has none.
             time.sleep(0.0005)
 
-    def cgroups(self) -> list[str]:
-        """The paths of its control groups."""
+    def cgroups(self) -> dict[str, str]:
+        """The paths of its control groups, by their controllers (`cpu,cpuacct`; nothing stands for
+        version 2)."""
         lines = os.fsdecode(self._read("cgroup")).splitlines()
-        return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+        parts = (line.split(":", 2) for line in lines if line.count(":") >= 2)
+        return {controllers: path for _, controllers, path in parts}
 
     def cwd(self) -> str:
         return self._link("cwd")
@@ -304,6 +306,18 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
+def not_inherited() -> list[tuple[int, int]]:
+    """For posix_spawn: closes what whoever called chaoskit has left open for it, whose pipe would
+    hang on the child, and which would count as the child's."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # What is above it, it refuses to close.
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if 2 < number < most and os.get_inheritable(number):
+                found.append((os.POSIX_SPAWN_CLOSE, number))
+    return found
+
+
 def with_argument(text: str) -> list[Process]:
     """The living processes that have exactly this among their arguments."""
     found = []
@@ -348,25 +362,3 @@ def _inodes(port: int) -> Iterable[str]:
             fields = line.split()
             if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == state:
                 yield fields[9]
-
-
-def cgroup_memory_free() -> int | None:
-    """Bytes until the memory limit of our own control group, or one above it; None without one."""
-    own = Process.at(os.getpid())
-    found = []
-    for path in own.cgroups():
-        for base, most, used in (
-            ("/sys/fs/cgroup", "memory.max", "memory.current"),
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            at = path
-            while True:
-                with contextlib.suppress(OSError, ValueError):
-                    with open(f"{base}{at}/{most}") as file:
-                        limit = int(file.read())
-                    with open(f"{base}{at}/{used}") as file:
-                        found.append(limit - int(file.read()))
-                if at in ("", "/"):
-                    break
-                at = at.rpartition("/")[0]
-    return min(found, default=None)

@@ -29,6 +29,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "disk-fill": "chaoskit.faults.disk_fill:DiskFill",
         "memory": "chaoskit.faults.memory:Memory",
         "disk-load": "chaoskit.faults.disk_load:DiskLoad",
+        "limit": "chaoskit.faults.limit:Limit",
         "open-files": "chaoskit.faults.open_files:OpenFiles",
         "latency": "chaoskit.faults.latency:Latency",
         "bandwidth": "chaoskit.faults.bandwidth:Bandwidth",
@@ -39,8 +40,12 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "limit-data": "chaoskit.faults.limit_data:LimitData",
         "loss": "chaoskit.faults.loss:Loss",
         "corrupt": "chaoskit.faults.corrupt:Corrupt",
+        "reorder": "chaoskit.faults.reorder:Reorder",
+        "duplicate": "chaoskit.faults.duplicate:Duplicate",
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
+        "partition": "chaoskit.faults.partition:Partition",
+        "dns": "chaoskit.faults.dns:Dns",
         "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
@@ -62,6 +67,11 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 _OF_KIND: Mapping[tuple[str, str], str] = {
     ("pause", "docker"): "chaoskit.faults.container_pause:PauseContainer",
     ("kill", "docker"): "chaoskit.faults.container_kill:KillContainer",
+    ("drop-network", "docker"): "chaoskit.faults.packet_drop:DropPackets",
+    ("loss", "docker"): "chaoskit.faults.packet_loss:LosePackets",
+    ("bandwidth", "docker"): "chaoskit.faults.packet_rate:LimitPackets",
+    ("latency", "docker"): "chaoskit.faults.slow_network:SlowNetwork",
+    ("corrupt", "docker"): "chaoskit.faults.spoiled_packets:SpoiledPackets",
 }
 """Faults that are another thing on some kind of target, by their name and that kind: a process is
 paused by signals, a container by its freezer."""

@@ -36,6 +36,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
     return report
 
 
+def pytest_sessionfinish() -> None:
+    """A dockerd that tests have shared is taken away by whoever had it started."""
+    import sys
+
+    if shared := sys.modules.get("daemons"):
+        shared.close_shared()
+
+
 @pytest.fixture
 def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own, for the library and for commands that it starts."""

@@ -65,8 +65,10 @@ def _size(text: str) -> int:
 
 def run(args: Namespace) -> int:
     from chaoskit.proxy.control import Control
+    from chaoskit.proxy.descriptors import open_many
     from chaoskit.proxy.server import MEMORY, Server
 
+    open_many()
     server = Server(seed=args.seed, memory=args.max_memory or MEMORY)
     control = Control(server)
     try:

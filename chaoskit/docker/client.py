@@ -6,10 +6,11 @@ names it, within some seconds; a container or network that is not there is Gone.
 
 from __future__ import annotations
 
-import errno
+import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,21 +22,29 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION as NEWEST
 from docker.errors import APIError, DockerException, NotFound
 from docker.tls import TLSConfig
 from docker.utils import version_lt
-from requests.exceptions import RequestException, Timeout
+from requests.exceptions import RequestException
+from urllib3.exceptions import InsecureRequestWarning
 
 from chaoskit.clock import now
+from chaoskit.docker.ssh import Adapter
+from chaoskit.docker.trouble import NoDaemon, Silent, Told, no_daemon, no_docker
 from chaoskit.errors import ChaoskitError, Gone
 
 R = TypeVar("R")
 
-ANSWER = 4.0
-"""Seconds in which a daemon answers what it only has to look up, or counts as hanging."""
+FIRST = 3.5
+"""Seconds in which a daemon says who it is and lists what it has, or counts as hanging."""
+ANSWER = 10.0
+"""The same for what it has to look up of one container: while it starts that, nobody is told."""
 WORK = 30.0
 """The same for what it has to do: it may have much to do at once."""
 SILENT = 5.0
 """Seconds for which one that did not answer is not asked again: each step would cost as long."""
 OLDEST = "1.24"
 """The oldest API that we speak: that of Docker 1.12, from 2016."""
+_SCHEMES = ("unix://", "tcp://", "ssh://", "http://", "https://")
+CONNECTIONS = 16
+"""How many are kept open: as many targets are worked on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +60,23 @@ class Where:
         return self.url
 
 
-class NoDaemon(ChaoskitError):
-    """No daemon answers there. Nothing is known of any container."""
-
-
 def where(url: str | None, environment: Mapping[str, str] = os.environ) -> Where:
     """The daemon of that URL; without one that of DOCKER_HOST, or of the usual socket."""
     url = url or environment.get("DOCKER_HOST") or _usual(environment)
     tls, verify = "", bool(environment.get("DOCKER_TLS_VERIFY"))
     if url.startswith(("tcp://", "https://")):
         home = Path(environment.get("HOME", "/root")) / ".docker"
-        given = environment.get("DOCKER_CERT_PATH") or (str(home) if verify else "")
-        tls = given
+        tls = environment.get("DOCKER_CERT_PATH") or (str(home) if verify else "")
+        # The guardian works elsewhere, and `recover` may be called from anywhere.
+        tls = os.path.abspath(tls) if tls else ""
     return Where(url, tls, verify)
 
 
 def _usual(environment: Mapping[str, str]) -> str:
     docker = Path("/var/run/docker.sock")
-    mine = environment.get("XDG_RUNTIME_DIR", "/run")
-    podmans = [Path(mine) / "podman/podman.sock", Path("/run/podman/podman.sock")]
-    found = next((path for path in (docker, *podmans) if path.exists()), docker)
+    mine = Path(environment.get("XDG_RUNTIME_DIR") or "/run")
+    others = [mine / "docker.sock", mine / "podman/podman.sock", Path("/run/podman/podman.sock")]
+    found = next((path for path in (docker, *others) if path.exists()), docker)
     return f"unix://{found}"
 
 
@@ -83,6 +89,7 @@ class Daemon:
         self._clients: dict[float, Any] = {}
         self._silent = -SILENT
         self._version = ""
+        self._listed: tuple[float, list[dict[str, Any]]] = (-math.inf, [])
 
     def look(self, ask: Callable[[Any], R]) -> R:
         """What `ask` gets from the SDK's APIClient. Raises Gone, NoDaemon, ChaoskitError."""
@@ -92,19 +99,33 @@ class Daemon:
         """The same for what takes the daemon its time. longer: seconds that it may take more."""
         return self._call(ask, WORK + longer)
 
-    def containers(self) -> list[dict[str, Any]]:
-        """Every container as its list tells of it, in one request."""
-        found: list[dict[str, Any]] = self.look(lambda api: api.containers(all=True))
+    def containers(self, age: float = 0.0) -> list[dict[str, Any]]:
+        """Every container as its list tells of it, in one request; or as the last answer to that
+        did, if it is not older than `age` seconds."""
+        listed, found = self._listed
+        if now() - listed <= age:
+            return found
+        began = now()
+        found = self._call(lambda api: api.containers(all=True), FIRST)
+        if not isinstance(found, list) or not all(_has(one, "Id") for one in found):
+            raise no_docker(str(self.where), "its list of containers is none")
+        self._listed = began, found
         return found
 
     def inspect(self, container: str) -> dict[str, Any]:
         """All that the daemon knows of a container. Raises Gone."""
-        found: dict[str, Any] = self.look(lambda api: api.inspect_container(container))
-        return found
+        found: Any = self.look(lambda api: api.inspect_container(container))
+        if not (_has(found, "Id") and isinstance(found.get("State"), dict)):
+            raise no_docker(str(self.where), "it does not say how a container is")
+        return dict(found)
+
+    def close(self) -> None:
+        """Let go of the connections; the next call makes new ones."""
+        with self._guard:
+            while self._clients:
+                self._clients.popitem()[1].close()
 
     def _call(self, ask: Callable[[Any], R], patience: float) -> R:
-        if now() - self._silent < SILENT:
-            raise NoDaemon(f"the Docker daemon at {self.where} has just not answered")
         try:
             return ask(self._client(patience))
         except NotFound as error:
@@ -112,65 +133,107 @@ class Daemon:
         except APIError as error:
             raise ChaoskitError(f"the Docker daemon says: {_told(error)}") from error
         except (DockerException, RequestException, OSError, ValueError) as error:
-            raise self._no_daemon(error, patience) from error
+            raise self._trouble(error, patience) from error
 
     def _client(self, patience: float) -> Any:
         with self._guard:
+            # Whoever waited for the lock while another one waited for the daemon need not, too.
+            if now() - self._silent < SILENT:
+                raise NoDaemon(f"the Docker daemon at {self.where} has just not answered")
+            if not self._version:
+                self._version = self._handshake()
             if patience not in self._clients:
-                self._clients[patience] = self._connect(patience)
+                self._clients[patience] = self._connect(self._version, patience)
             return self._clients[patience]
 
-    def _connect(self, patience: float) -> Any:
-        tls: Any = False
-        if self.where.tls:
-            folder = Path(self.where.tls)
-            tls = TLSConfig(
-                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-                ca_cert=str(folder / "ca.pem") if self.where.verify else None,
-                verify=self.where.verify,
-            )
-        if not self._version:
-            # Asked once, and with little patience: whoever hangs does so here.
-            with_it = APIClient(base_url=self.where.url, version=OLDEST, timeout=ANSWER, tls=tls)
-            told = str(with_it.version(api_version=False).get("ApiVersion", ""))
-            if not told or version_lt(told, OLDEST):
-                raise ValueError(f"it speaks API {told or 'unknown'}; {OLDEST} is the oldest we do")
-            self._version = NEWEST if version_lt(NEWEST, told) else told
-        return APIClient(base_url=self.where.url, version=self._version, timeout=patience, tls=tls)
+    def _handshake(self) -> str:
+        """The version of its API that we speak with it. Raises NoDaemon."""
 
-    def _no_daemon(self, error: BaseException, patience: float) -> NoDaemon:
-        causes = list(_causes(error))
-        if any(isinstance(cause, Timeout | TimeoutError) for cause in causes):
+        def ask() -> Any:
+            with self._connect(OLDEST, FIRST) as api:
+                return api.version(api_version=False)
+
+        try:
+            about = _within(FIRST, ask)
+        except APIError as error:
+            raise no_docker(str(self.where), _told(error)) from error
+        except (DockerException, RequestException, OSError, ValueError) as error:
+            raise self._trouble(error, FIRST) from error
+        if not _has(about, "ApiVersion"):
+            raise no_docker(str(self.where), "it does not tell the version of its API")
+        told = about["ApiVersion"]
+        try:
+            old = version_lt(told, OLDEST)
+        except (ValueError, TypeError) as error:
+            raise no_docker(str(self.where), f"it says that its API is {told}") from error
+        if old:
+            raise NoDaemon(
+                f"the Docker daemon at {self.where} is too old: it speaks version {told} of the "
+                f"API, and {OLDEST} is the oldest that we do"
+            )
+        return str(NEWEST if version_lt(NEWEST, told) else told)
+
+    def _connect(self, version: str, patience: float) -> Any:
+        if not self.where.url.startswith(_SCHEMES):
+            raise ValueError(f"expected {', '.join(_SCHEMES[:2])} or {_SCHEMES[2]}")
+        options = {"version": version, "timeout": patience, "max_pool_size": CONNECTIONS}
+        if self.where.url.startswith("ssh://"):
+            api = APIClient(base_url="unix:///ssh", **options)
+            api.mount("http+docker://", Adapter(self.where.url, patience, CONNECTIONS))
+        else:
+            api = APIClient(base_url=self.where.url, tls=self._tls(), **options)
+        # A proxy or a list of authorities for the web is not for daemons; and the guardian and
+        # `recover` shall reach what the runner has reached, whatever their environment.
+        api.trust_env = False
+        return api
+
+    def _tls(self) -> Any:
+        if not self.where.tls:
+            return False
+        folder = Path(self.where.tls)
+        authority, *ours = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+        needed = [*([authority] if self.where.verify else []), *ours]
+        if missing := [str(path) for path in needed if not path.is_file()]:
+            raise Told(f"TLS needs {missing[0]}, which is not there")
+        if not self.where.verify:
+            warnings.simplefilter("ignore", InsecureRequestWarning)  # The user has said so.
+        return TLSConfig(
+            client_cert=tuple(map(str, ours)),
+            ca_cert=str(authority) if self.where.verify else None,
+            verify=self.where.verify,
+        )
+
+    def _trouble(self, error: BaseException, patience: float) -> NoDaemon:
+        found = no_daemon(str(self.where), error, patience)
+        if isinstance(found, Silent):
             self._silent = now()
-            return NoDaemon(
-                f"the Docker daemon at {self.where} did not answer within {patience:g}s"
-            )
-        for cause in causes:
-            if isinstance(cause, OSError) and cause.errno:
-                why = (os.strerror(cause.errno)).lower()
-                hint = _HINTS.get(cause.errno, "")
-                return NoDaemon(f"no Docker daemon answers at {self.where}: {why}{hint}")
-        return NoDaemon(f"the Docker daemon at {self.where} cannot be asked: {causes[-1]}")
+        return found
 
 
-_HINTS = {
-    errno.ENOENT: " (is it running? DOCKER_HOST or the target's `host:` name another place)",
-    errno.ECONNREFUSED: " (is it running?)",
-    errno.EACCES: " (be root, or a member of the group docker)",
-}
+def _within(patience: float, ask: Callable[[], R]) -> R:
+    """What `ask` returns or raises, or TimeoutError: names that are looked up, and answers that
+    come a byte at a time, have no time-out of their own."""
+    done: list[R] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="daemon", daemon=True)
+    thread.start()
+    thread.join(patience + 0.1)  # Its own time-outs say more.
+    for error in failed:
+        raise error
+    if not done:
+        raise TimeoutError
+    return done[0]
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that led to it, the SDK wraps what urllib3 wraps what the system says."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        at = todo.pop(0)
-        if not isinstance(at, BaseException) or id(at) in seen:
-            continue
-        seen.add(id(at))
-        yield at
-        todo += [*at.args, getattr(at, "reason", None), at.__cause__, at.__context__]
+def _has(found: Any, key: str) -> bool:
+    return isinstance(found, dict) and bool(found.get(key))
 
 
 def _told(error: Any) -> str:

@@ -11,7 +11,8 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from chaoskit.docker.client import Daemon, NoDaemon
+from chaoskit.docker.client import Daemon
+from chaoskit.docker.trouble import NoDaemon
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.units import Json
 

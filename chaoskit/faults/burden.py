@@ -37,6 +37,9 @@ class Burden(Fault[B]):
     def way_back(self) -> str:
         return "the helper process is ended"
 
+    def refuse(self, target: B) -> str | None:
+        return target.no_burden()
+
     def changes(self, target: B) -> Iterator[Change]:
         try:
             count = len(self.helpers(target))

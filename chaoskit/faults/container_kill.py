@@ -22,6 +22,7 @@ class KillContainer(EndContainer):
         default=None, metadata={"doc": "after another signal, how long until SIGKILL follows"}
     )
     name = "kill"
+    momentary = True
     examples = ({}, {"signal": "TERM", "grace": "500ms"})
 
     def problems(self) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ START = 0.1
 """Seconds that a helper may take to start."""
 NEAR = 0.8
 """How much of the load must be there: wanting a processor counts, so a busy machine is no excuse,
-but a helper that is stopped or throttled does not even want one."""
+but a helper that is stopped does not even want one."""
 MOST = 4
 """A load of more than so many times all processors is a mistake."""
 
@@ -53,7 +53,7 @@ class Cpu(Burden[HasBurdens]):
             return (
                 f"a load of {cores:g} cores is more than {MOST} times the {len(theirs)} processors"
             )
-        return None
+        return super().refuse(target)
 
     def helpers(self, target: HasBurdens) -> list[tuple[list[str], list[int]]]:
         cores = self._cores(target)
@@ -64,8 +64,8 @@ class Cpu(Burden[HasBurdens]):
         return [(["cpu", f"{share:.4f}"], cpus) for share in shares or [cores]]
 
     def felt(self, target: HasBurdens, work: Sequence[str], report: dict[str, float]) -> bool:
-        """It ran or waited for a processor for most of the share it should have: on a machine
-        that is busy already, wanting one is the load."""
+        """It ran or waited for a processor for most of the share it should have: on a machine that
+        is busy already, or in a group that has used up its quota, wanting one is the load."""
         if report["stopped"] or report["age"] < SOON:
             return False
         return report["wanted"] >= NEAR * float(work[1]) * (report["age"] - START)

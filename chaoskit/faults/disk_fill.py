@@ -56,6 +56,10 @@ class DiskFill(Fault[HasFiles]):
             )
         return None
 
+    def remarks(self, target: HasFiles) -> tuple[str, ...]:
+        kept = target.reserve(target.host_folder(self.path))
+        return (f"{show_size(kept)} always stay free in {self.path}",)
+
     def changes(self, target: HasFiles) -> Iterator[Change]:
         try:
             key = target.filler(self.path)

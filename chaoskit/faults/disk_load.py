@@ -54,7 +54,7 @@ class DiskLoad(Burden[HasBurdensAndFiles]):
         free, needed = target.space(folder)[0], target.reserve(folder) + 2 * SPAN
         if free < needed:
             return f"{show_size(free)} are free in {self.path}, {show_size(needed)} are needed"
-        return None
+        return super().refuse(target)
 
     def helpers(self, target: HasBurdensAndFiles) -> list[tuple[list[str], list[int]]]:
         folder = target.host_folder(self.path)

@@ -45,6 +45,7 @@ class Kill(Fault[HasRole]):
         default=None, metadata={"doc": "the hypothesis: somebody takes its place in that time"}
     )
     name = "kill"
+    momentary = True
     needs = HasRole
     ends_target = True
     patience = 10.0

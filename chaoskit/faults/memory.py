@@ -31,7 +31,7 @@ class Memory(Burden[HasBurdens]):
                 f"{show_size(wanted)} of memory are wanted; of the {show_size(free)} that are "
                 f"free, {show_size(room)} may be taken before the OOM killer is near"
             )
-        return None
+        return super().refuse(target)
 
     def helpers(self, target: HasBurdens) -> list[tuple[list[str], list[int]]]:
         return [(["memory", str(self._bytes(target))], [])]

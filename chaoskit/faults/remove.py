@@ -107,7 +107,11 @@ class Remove(Fault[CanBeMadeAgain]):
     def outcome(
         self, target: CanBeMadeAgain, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
-        if not target.has_role or not (new := target.replaced()):
+        try:
+            new = target.newcomers() if target.has_role else []
+        except ChaoskitError:
+            return None  # The daemon does not answer: it may at the next look.
+        if not new:
             return None
         told = f"made again as {new[-1]}, after {show_duration(elapsed)}"
         if self.replaced_within is None:
@@ -124,7 +128,7 @@ class Remove(Fault[CanBeMadeAgain]):
         told = f"nobody made it again in {show_duration(elapsed)}"
         expected = self.replaced_within
         try:
-            target.replaced()
+            target.newcomers()
         except ChaoskitError as error:
             told = f"whether somebody made it again cannot be seen: {error}"
             return Outcome(told, unknown=expected is not None)

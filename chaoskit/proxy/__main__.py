@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 
 from chaoskit.errors import ChaoskitError
 from chaoskit.proxy.control import Control
+from chaoskit.proxy.descriptors import open_many
 from chaoskit.proxy.server import Server
 
 
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--seed", required=True, type=int)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    open_many()
     server = Server(seed=args.seed)
     control = Control(server)
     server.loop.watch(0, lambda _: server.loop.stop(), select.EPOLLHUP, urgent=True)

@@ -67,6 +67,8 @@ class Connection:
             except OSError as error:
                 why = error.strerror or str(error)
                 continue
+            if self.link.socket_mark:
+                upstream.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.link.socket_mark)
             code = upstream.connect_ex(address)
             if code == errno.EINPROGRESS:
                 code = upstream.connect_ex(address)  # On one machine it is there already.

@@ -14,7 +14,6 @@ passes as it is for good.
 from __future__ import annotations
 
 import collections
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -37,6 +36,8 @@ LINGER = 5.0
 """Seconds for a client to close after our last answer (RFC 9112, 9.6)."""
 UNSENT = 256 * 1024
 """Bytes that may wait for a client before it gets more answers of ours."""
+NOBODYS = Toxic()
+"""The toxic of the stages that must outlive theirs, or they would be taken out with it."""
 
 
 class Turn(NamedTuple):
@@ -50,7 +51,7 @@ class Turn(NamedTuple):
 class Exchange:
     """What the stages of one toxic on one connection know together."""
 
-    def __init__(self, toxic: Toxic, synchronised: bool) -> None:
+    def __init__(self, synchronised: bool) -> None:
         self.requests = RequestScanner()
         self.responses = ResponseScanner(self._asked)
         self.synchronised = synchronised
@@ -65,8 +66,6 @@ class Exchange:
         """The client has had its last answer."""
         self.retired = False
         """The toxic is gone."""
-        self.nobodys = copy.copy(toxic)
-        """Of the stages that must outlive the toxic, or they would be taken for its own."""
         self.source: Requests | Rest
         self.tap: Responses | None = None
         self.timer: Timer | None = None
@@ -166,15 +165,14 @@ class Requests(Scanning):
     most `most()`; or the answer that it gets instead.
     """
 
-    __slots__ = ("_chance", "_opaque", "_postponed", "_timer", "exchange")
+    __slots__ = ("_opaque", "_postponed", "_timer", "exchange")
 
     def __init__(self, stream: Direction, toxic: Toxic) -> None:
         # Whether the connection is so new that nothing has passed.
         begun = cast("Stream", stream).connection.begun
         super().__init__(stream, toxic)
-        self.exchange = Exchange(toxic, synchronised=not begun)
+        self.exchange = Exchange(synchronised=not begun)
         self.exchange.source = self
-        self._chance = toxic.random(stream.connection.number)
         self._opaque = False
         self._postponed: tuple[float, Request] | None = None
         self._timer: Timer | None = None
@@ -261,7 +259,7 @@ class Requests(Scanning):
         super().gone()
 
     def _meet(self, request: Request) -> None:
-        treatment: Answer | float | None = self.toxic.treat(request, self._chance)
+        treatment: Answer | float | None = self.toxic.treat(request, self.chance)
         if treatment is None:
             self._forward(request)
         elif not isinstance(treatment, Answer):
@@ -308,7 +306,7 @@ class Rest(Scanning):
     __slots__ = ("exchange",)
 
     def __init__(self, stream: Direction, exchange: Exchange) -> None:
-        super().__init__(stream, exchange.nobodys)
+        super().__init__(stream, NOBODYS)
         self.exchange = exchange
 
     def step(self, data: bytes, at: int) -> None:
@@ -338,7 +336,7 @@ class Responses(Scanning):
     __slots__ = ("_final", "exchange")
 
     def __init__(self, requests: Requests) -> None:
-        super().__init__(requests.stream.peer, requests.exchange.nobodys)
+        super().__init__(requests.stream.peer, NOBODYS)
         self.exchange = requests.exchange
         self._final = False
         self._join(requests)

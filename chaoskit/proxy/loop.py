@@ -30,7 +30,11 @@ STREAM = IN | OUT | select.EPOLLRDHUP | select.EPOLLET
 """How a connection's sockets are watched: every change is told once."""
 
 BATCH = 64
-"""Events that are served before those that came first are looked at again."""
+"""Events that are taken at once."""
+MANY = 1000
+"""Timers that are kept before those that were cancelled are looked for."""
+BREATH = 0.005
+"""Seconds of serving others after which the urgent ones are looked at again."""
 
 
 class Timer:
@@ -58,12 +62,14 @@ class Loop:
         self._order = itertools.count()
         self._alarm = _timerfd()
         self._armed = float("inf")
+        self._many = MANY
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._posted: collections.deque[Callable[[], None]] = collections.deque()
         self._guard = threading.Lock()
         self._closing: list[Callable[[], None]] = []
         self._running = False
         self._urgent: set[int] = set()
+        self._next_breath = 0.0
         self._epoll.register(self._alarm, IN)
         self._epoll.register(self._first.fileno(), IN)
         self.watch(self._wake, self._woken, IN, urgent=True)
@@ -108,6 +114,8 @@ class Loop:
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a moment of CLOCK_MONOTONIC, in seconds; never before it."""
         timer = Timer(when, callback)
+        if len(self._timers) >= self._many:
+            self._forget_cancelled()
         heapq.heappush(self._timers, (when, next(self._order), timer))
         if when < self._armed:
             self._arm(when)
@@ -142,6 +150,9 @@ class Loop:
         events = self._epoll.poll(0 if self._soon else timeout, BATCH)
         if len(events) == BATCH:
             self._serve_first()
+        many = len(events) > 1
+        if many:
+            self._next_breath = now() + BREATH
         for fd, what in events:
             handler = handlers.get(fd)
             if handler is not None:
@@ -149,6 +160,8 @@ class Loop:
                     handler(what)
                 except Exception:
                     traceback.print_exc(file=sys.stderr)
+                if many:
+                    self._breathe()
             elif fd == alarm:
                 self._ring()
             elif fd == first.fileno():
@@ -156,6 +169,7 @@ class Loop:
         if self._soon:
             for _ in range(len(self._soon)):
                 self._guarded(self._soon.popleft())
+                self._breathe()
             if self._armed <= now():
                 self._ring()
         if self._closing:
@@ -175,12 +189,22 @@ class Loop:
         os.close(self._alarm)
 
     def _serve_first(self) -> None:
-        for fd, what in self._first.poll(0):
-            if handler := self._handlers.get(fd):
-                try:
-                    handler(what)
-                except Exception:
-                    traceback.print_exc(file=sys.stderr)
+        for _ in range(2):  # Who has just been let in may have asked already.
+            events = self._first.poll(0)
+            for fd, what in events:
+                if handler := self._handlers.get(fd):
+                    try:
+                        handler(what)
+                    except Exception:
+                        traceback.print_exc(file=sys.stderr)
+            if not events:
+                return
+
+    def _breathe(self) -> None:
+        """Others may be many, and each of them may take long."""
+        if now() >= self._next_breath:
+            self._serve_first()
+            self._next_breath = now() + BREATH
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:
@@ -204,10 +228,17 @@ class Loop:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 self._guarded(callback)
+                self._breathe()
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
         if timers and timers[0][0] < self._armed:
             self._arm(timers[0][0])
+
+    def _forget_cancelled(self) -> None:
+        """Their moment may be a day away, and each connection may leave one behind."""
+        self._timers[:] = [one for one in self._timers if one[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._many = max(MANY, 2 * len(self._timers))
 
     def _arm(self, when: float) -> None:
         self._armed = when

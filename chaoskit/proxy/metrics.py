@@ -69,7 +69,7 @@ def _families(server: Server) -> Iterator[_Family]:
         (
             "refused_total",
             "counter",
-            "Connections that were refused, by a toxic or because the upstream did not answer.",
+            "Connections that were accepted in vain: no upstream answered, or there was no room.",
             (link.counters.refused for link in links),
         ),
         ("toxics", "gauge", "Toxics in force.", (len(link.toxics()) for link in links)),

@@ -100,8 +100,8 @@ def change(link: Link, given: Mapping[str, Any], enabled: bool, keep_same: bool 
             raise ProxyError(str(error).removeprefix(": "), error.status) from error
     parse_upstream(upstream)
     # A proxy knows the address that it really has.
-    listen = re.sub("^localhost:", "127.0.0.1:", listen)
-    differs = (listen, upstream) != (link.listen, link.upstream)
+    resolved = re.sub("^localhost:", "127.0.0.1:", listen)
+    differs = (resolved, upstream) != (link.listen, link.upstream)
     if differs or not keep_same:
-        link.update(listen, upstream, enabled)
+        link.update(listen if differs else link.listen, upstream, enabled)
     return differs

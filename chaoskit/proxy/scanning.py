@@ -10,6 +10,8 @@ from chaoskit.proxy.toxic import Toxic
 
 TURN = 0.002
 """Seconds of reading before others have their turn."""
+TINY = 1024
+"""Bytes of a chunk to which the next one is joined: by itself it takes many times its size."""
 
 
 class Scanning(Stage):
@@ -30,7 +32,11 @@ class Scanning(Stage):
         self._ended = False
 
     def feed(self, data: Chunk) -> None:
-        self._queue.append(bytes(data))
+        # The first may be in someone's hands; how what goes on now was cut may matter.
+        if len(self._queue) > 1 and len(self._queue[-1]) < TINY and self.blocked():
+            self._queue[-1] += data
+        else:
+            self._queue.append(bytes(data))
         self.hold(len(data))
         if not self._soon:
             self.work()

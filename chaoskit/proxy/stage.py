@@ -8,6 +8,7 @@ for, so that a source is paused (back pressure reaches the sender) before memory
 from __future__ import annotations
 
 import collections
+import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chaoskit.clock import now
@@ -24,6 +25,11 @@ SEGMENT = 1448
 
 SMALL = 64 * 1024
 """Bytes that every stage may hold even when the proxy's memory is used up."""
+EACH = 160
+"""Bytes that keeping a chunk takes beside its own: of small ones that is nearly all."""
+JOINED = 16 * 1024
+"""Bytes of a stream that are let go of as one. Less than comes at once from a sender who has much:
+copying that would cost more than it saves."""
 
 
 class Memory:
@@ -84,7 +90,7 @@ class Next(Protocol):
 class Stage:
     """Passes everything on; subclasses keep, change or drop. See the module."""
 
-    __slots__ = ("closed", "held", "next", "stream", "toxic")
+    __slots__ = ("_chance", "closed", "held", "next", "stream", "toxic")
 
     capacity: int = 256 * 1024
     """Bytes that may be held before the source is paused."""
@@ -95,6 +101,15 @@ class Stage:
         self.next: Next
         self.held = 0
         self.closed = False
+        self._chance: random.Random | None = None
+
+    @property
+    def chance(self) -> random.Random:
+        """Of this connection alone, under the toxic's seed. Made at the first draw: a toxic that
+        comes to thousands of quiet connections must not take long."""
+        if self._chance is None:
+            self._chance = self.toxic.random(self.stream.connection.number)
+        return self._chance
 
     def feed(self, data: Chunk) -> None:
         """Data arrives."""
@@ -153,7 +168,7 @@ class Keeping(Stage):
 
     def feed(self, data: Chunk) -> None:
         self._queue.append(data)
-        self.hold(len(data))
+        self.hold(len(data) + EACH)
 
     def finish(self) -> None:
         self._ending = True
@@ -172,11 +187,13 @@ class Keeping(Stage):
     def take(self, most: int = 1 << 62) -> Chunk:
         """The next `most` bytes that are kept, of one chunk; kept no more."""
         data = self._queue.popleft()
+        freed = len(data) + EACH
         if most < len(data):
             whole = memoryview(data)
             data = whole[:most]
             self._queue.appendleft(whole[most:])
-        self.release(len(data))
+            freed = most
+        self.release(freed)
         return data
 
     def alarm(self, when: float | None) -> None:
@@ -223,11 +240,14 @@ class Delaying(Stage):
         due = now() + delay  # Who comes earlier waits for those before it in the queue.
         self._queue.append((due, data))
         if data is not None:
-            self.hold(len(data))
+            self.hold(len(data) + EACH)
         if self._timer is None:
             self._timer = self.stream.loop.at(due, self._due)
 
     def let_go(self) -> None:
+        # Stages behind may care how it was cut, as those who get datagrams do.
+        if not isinstance(self.next, Stage) and not self.stream.datagrams:
+            self._join()
         self._pass_all(float("inf"))
 
     def changed(self) -> None:
@@ -253,9 +273,21 @@ class Delaying(Stage):
         while queue and queue[0][0] <= until:
             data = queue.popleft()[1]
             if data is not None:
-                self.release(len(data))
+                self.release(len(data) + EACH)
             self._pass(data)
         self._set()
+
+    def _join(self) -> None:
+        """Of small chunks there may be very many, and a system call for each of them."""
+        queue = self._queue
+        while queue and queue[0][1] is not None:
+            parts, size = [], 0
+            while queue and size < JOINED and (data := queue[0][1]) is not None:
+                queue.popleft()
+                parts.append(data)
+                size += len(data)
+            self.release(size + EACH * len(parts))
+            self.emit(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _set(self) -> None:
         if self._timer is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from chaoskit.proxy.loop import HANGUP, Loop
 from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
-from chaoskit.proxy.stage import Chunk, Memory, Next, Stage
+from chaoskit.proxy.stage import JOINED, SMALL, Chunk, Memory, Next, Stage
 
 if TYPE_CHECKING:
     from chaoskit.proxy.connection import Connection
@@ -27,6 +27,8 @@ TURN = 4 * 1024 * 1024
 """Bytes that one direction may move before others have their turn."""
 UNSENT = 1024 * 1024
 """Bytes that may wait for a receiver who does not take them."""
+TINY = 1024
+"""Bytes of a chunk that waits in a buffer together with others of its size."""
 
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if hasattr(os, "SPLICE_F_MOVE") else 0
 
@@ -92,7 +94,7 @@ class Stream:
         self.pipes = pipes
         self.peer: Stream
         self.stages: list[Stage] = []
-        self.out: collections.deque[Chunk | Pipe] | None = None
+        self.out: collections.deque[Chunk | bytearray | Pipe] | None = None
         self.unsent = 0
         self.ready = False  # The source may have more to read.
         self.last = False  # The source has hung up: read until its end.
@@ -238,9 +240,9 @@ class Stream:
                 self.pipes.back(pipe)
 
     def _pump_stages(self) -> None:
-        moved = 0
+        moved, memory = 0, self.memory
         while moved < TURN and not self.ended:
-            if self.unsent >= UNSENT:
+            if self.unsent >= UNSENT or (self.unsent >= SMALL and memory.used >= memory.limit):
                 return
             for stage in self.stages:
                 if stage.full:
@@ -258,6 +260,9 @@ class Stream:
                 return
             self.meter.received += len(data)
             moved += len(data)
+            if len(data) < JOINED:
+                # What was read is as large as it might have been, for as long as it is kept.
+                data = bytes(memoryview(data))
             self.inject(data)
             if len(data) < COPIED and not self.last:
                 self.ready = False
@@ -334,7 +339,7 @@ class Stream:
     def _send_many(self) -> int:
         """Several small chunks in one call."""
         assert self.out is not None
-        chunks: list[Chunk] = []
+        chunks: list[Chunk | bytearray] = []
         for item in self.out:
             if isinstance(item, Pipe) or len(chunks) == 64:
                 break
@@ -354,8 +359,13 @@ class Stream:
     def _keep(self, item: Chunk | Pipe) -> None:
         if self.out is None:
             self.out = collections.deque()
-        self.out.append(item)
         size = item.size if isinstance(item, Pipe) else len(item)
+        if isinstance(item, Pipe) or size >= TINY:
+            self.out.append(item)
+        elif self.out and isinstance(last := self.out[-1], bytearray) and len(last) < COPIED:
+            last += item  # By itself it would take many times its size.
+        else:
+            self.out.append(bytearray(item))
         self.unsent += size
         self.memory.used += size
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from chaoskit.clock import now
-from chaoskit.proxy.addresses import bind_to, parse_upstream, shown
+from chaoskit.proxy.addresses import bind_to, shown
 from chaoskit.proxy.connection import Connection
 from chaoskit.proxy.errors import ProxyError
 from chaoskit.proxy.link import Link
@@ -27,6 +27,8 @@ PAUSE = 0.1
 
 class TcpLink(Link):
     protocol = "tcp"
+    socket_mark = 0
+    """SO_MARK of the sockets that dial, for those who have rules; 0: none."""
 
     def __init__(self, server: Server, name: str, listen: str, upstream: str) -> None:
         super().__init__(server, name, listen, upstream)
@@ -42,7 +44,6 @@ class TcpLink(Link):
         return self._connections.values()
 
     def start(self) -> None:
-        parse_upstream(self.upstream)
         listener = bind_to(self.listen, socket.SOCK_STREAM)
         try:
             # What it accepts inherits this.
@@ -116,7 +117,11 @@ class TcpLink(Link):
             self._connections[connection.number] = connection
             if self.server.listeners:
                 self.tell("connection-opened", connection=connection.number)
-            self.server.names.find(self.upstream, connection)
+            self.lead(connection)
+
+    def lead(self, connection: Connection) -> None:
+        """Have it dial where it leads."""
+        self.server.names.find(self.upstream, connection)
 
     def _accept_again(self) -> None:
         if self._listener is not None and not self._refusing:

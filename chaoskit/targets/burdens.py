@@ -6,30 +6,37 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
+from typing import ClassVar
 
 from chaoskit.capabilities import Proc
+from chaoskit.cgroups import groups_of, held_back, memory_free, own_groups, take_out, to_join
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
-from chaoskit.model.binding import Binding
-from chaoskit.procfs import Process, processes, tree
+from chaoskit.procfs import Process, not_inherited, processes, tree
+from chaoskit.targets.rooted import Rooted
 
 _PROGRAM = Path(__file__).parent.parent / "helpers" / "burden.py"
+
+_MEMBERS = "cgroup.procs"
+_HELD = "held"
+"""The note of how long its control group's quota had held processes back before."""
 
 MOST_SECONDS = 24 * 3600.0
 """What a helper lives at most when nobody says less."""
 
 
-class Burdens:
-    """A target beside which helpers of ours can work: gives the capability `HasBurdens`."""
+class Burdens(Rooted):
+    """A target beside which helpers of ours can work: gives the capability `HasBurdens`.
 
-    binding: Binding
-    root: Process
+    inside: they work in its control groups, and end with it. That is what a container is to its
+    kernel: what they use counts as the container's, whatever its image has.
+    """
 
-    @property
-    def mark(self) -> str:
-        return f"{self.binding.mark}-{self.root.pid}"
+    inside: ClassVar[bool] = False
 
     def cpus(self) -> list[int]:
         try:
@@ -38,6 +45,13 @@ class Burdens:
             raise Gone(f"process {self.root.pid} has ended") from error
         self.root.stat()
         return sorted(found)
+
+    def no_burden(self) -> str | None:
+        if self.inside:
+            for group in to_join(groups_of(self.root)):
+                if not group.may_write(_MEMBERS):
+                    return f"we may not put a helper into its control group {group.folder}: be root"
+        return None
 
     def burden(self, mark: str, work: Sequence[str], cpus: Sequence[int] = ()) -> None:
         """Start a helper under that mark; it ends when the run's lifeline closes.
@@ -50,17 +64,19 @@ class Burdens:
         if self.binding.lifeline is None:
             raise ChaoskitError("a helper is only started by a run that is going on")
         ends_at = self.binding.ends_at or now() + MOST_SECONDS
+        words = [mark, f"{ends_at:.3f}", *self._where(cpus), *work]
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", str(_PROGRAM), mark, f"{ends_at:.3f}", *work],
+                [sys.executable, "-I", "-S", str(_PROGRAM), *words],
                 # No more than an interpreter needs that was built with a shared library.
                 {n: os.environ[n] for n in ("PATH", "LD_LIBRARY_PATH") if n in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, self.binding.lifeline, 0),
                     (os.POSIX_SPAWN_DUP2, nothing, 1),
                     (os.POSIX_SPAWN_DUP2, nothing, 2),
+                    *not_inherited(),
                 ],
                 # Not in a terminal's group: Ctrl-C is the runner's to handle, and it undoes.
                 setsid=True,
@@ -71,30 +87,45 @@ class Burdens:
         finally:
             os.close(nothing)
         _started.append(pid)
+
+    def _where(self, cpus: Sequence[int]) -> list[str]:
+        """What tells the helper where to work, and us how it was there when it began."""
+        own = own_groups()
+        groups = groups_of(self.root) if self.inside else own
+        found = [f"{_HELD}={held_back(groups.get('cpu'))[0]:.6f}"]
+        if "memory" in groups:
+            found.append(f"room={groups['memory'].folder}")
+        if self.inside:
+            found.append(f"with={self.root.pid}:{self.root.start}")
+            found += [f"in={group.folder}" for group in to_join(groups)]
+            found += [f"out={own['cpu'].folder}"] if "cpu" in own else []
         if cpus:
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(pid, cpus)
+            found.append(f"on={','.join(map(str, cpus))}")
+        return found
 
     def burden_alive(self, mark: str) -> bool:
         return bool(_of(mark))
 
     def end_burden(self, mark: str) -> None:
-        for process, _ in _of(mark):
+        for helper in _of(mark):
             with contextlib.suppress(Gone):
-                process.signal(signal.SIGKILL)
+                if self.inside:
+                    take_out(helper.process)
+                helper.process.signal(signal.SIGKILL)
 
     def burden_work(self, mark: str) -> list[str]:
         """What the helper was told to do. Raises Gone."""
-        return self._helper(mark)[1]
+        return self._helper(mark).work
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds; see the capability. Raises Gone."""
-        process, _ = self._helper(mark)
-        counters = process.io()
+        helper = self._helper(mark)
+        process = helper.process
+        counters, age = process.io(), process.age()
         return {
             "cpu": process.cpu_seconds(),
-            "wanted": _wanted(process),
-            "age": process.age(),
+            "wanted": min(age, _wanted(process) + _held_back(helper)),
+            "age": age,
             "rss": process.rss(),
             "read": counters.get("rchar", 0),
             "written": counters.get("wchar", 0),
@@ -102,17 +133,24 @@ class Burdens:
             "stopped": process.state() != "running",
         }
 
-    def _helper(self, mark: str) -> tuple[Process, list[str]]:
+    def _helper(self, mark: str) -> _Helper:
+        """The one that works: where it has stayed behind itself, its child does."""
         self.root.stat()
-        for found in _of(mark):
-            return found
+        found = _of(mark)
+        for helper in found:
+            parent = helper.process.parent()
+            if len(found) == 1 or parent in [other.process for other in found]:
+                return helper
         raise Gone(f"the helper {mark} has ended")
 
     def memory_free(self) -> int:
-        return _memory()[0]
+        return self._memory()[0]
 
     def memory_room(self) -> int:
-        return _memory()[1]
+        return self._memory()[1]
+
+    def _memory(self) -> tuple[int, int]:
+        return memory_free(groups_of(self.root) if self.inside else own_groups())
 
     def descriptors(self) -> tuple[int, int]:
         used, _, most = Path("/proc/sys/fs/file-nr").read_text().split()
@@ -131,19 +169,20 @@ class Burdens:
         return list(tree(Process.from_key(key))[1:])
 
 
-def _memory() -> tuple[int, int]:
-    # The helper asks the same before each part that it takes: what refuses and what stops agree.
-    from chaoskit.helpers.burden import memory_free
-
-    return memory_free()
-
-
 def _wanted(process: Process) -> float:
     """Seconds that it ran or waited for a processor; where the kernel does not count the waiting,
     those that it ran."""
     with contextlib.suppress(Gone, ValueError):
         return max(sum(process.scheduled()), process.cpu_seconds())
     return process.cpu_seconds()
+
+
+def _held_back(helper: _Helper) -> float:
+    """Seconds for which the quotas of its control groups kept it from a processor: it wanted one,
+    which is not counted as waiting."""
+    total, period = held_back(groups_of(helper.process).get("cpu"))
+    since = total - float(helper.notes.get(_HELD, total))
+    return since + period if since > 0 else 0.0
 
 
 _started: list[int] = []
@@ -159,23 +198,39 @@ def _reap() -> None:
             _started.remove(pid)
 
 
-def _helpers() -> list[tuple[str, Process, list[str]]]:
-    """Every living helper on this machine: its mark, its process, its work."""
+@dataclass(frozen=True, slots=True)
+class _Helper:
+    """One that lives. notes: what it was told of where it works, each key's last."""
+
+    mark: str
+    process: Process
+    notes: Mapping[str, str]
+    work: list[str]
+
+
+def _helpers() -> list[_Helper]:
+    """Every living helper on this machine."""
     found = []
     for process in processes():
         with contextlib.suppress(Gone, PermissionError):
             words = process.cmdline()
             # The whole shape, not the mark alone: somebody may be searching for the mark.
             if len(words) > 6 and words[3].endswith(f"/{_PROGRAM.parent.name}/{_PROGRAM.name}"):
-                found.append((words[4], process, words[6:]))
+                notes = dict(word.split("=", 1) for word in takewhile(_is_note, words[6:]))
+                work = list(dropwhile(_is_note, words[6:]))
+                found.append(_Helper(words[4], process, notes, work))
     _reap()  # After the look: who was not living any more is surely there to be reaped.
     return found
 
 
-def _of(mark: str) -> list[tuple[Process, list[str]]]:
-    return [(process, work) for found, process, work in _helpers() if found == mark]
+def _is_note(word: str) -> bool:
+    return "=" in word
+
+
+def _of(mark: str) -> list[_Helper]:
+    return [helper for helper in _helpers() if helper.mark == mark]
 
 
 def leftover_helpers() -> list[tuple[str, Process]]:
     """Every helper process on this machine, with its mark."""
-    return [(mark, p) for mark, p, _ in _helpers() if mark.startswith("chaoskit-")]
+    return [(h.mark, h.process) for h in _helpers() if h.mark.startswith("chaoskit-")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -20,15 +21,31 @@ from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_again import ContainerAgain
+from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.container_networks import ContainerNetworks
-from chaoskit.targets.docker_protect import container_ids, why_protected
-from chaoskit.targets.files import Files
+from chaoskit.targets.disturbed import Disturbed
+from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
+from chaoskit.targets.limits import Limits
+from chaoskit.targets.resolver import Resolver
 
+_ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
+"""How the labels begin that those put on containers who replace them."""
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
+_LISTED = 0.2
+"""Seconds for which a list serves all who look for successors, again and again."""
 
 
-class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target):
+class ContainerTarget(
+    Burdens,
+    ContainerFiles,
+    Limits,
+    Resolver,
+    Disturbed,
+    ContainerNetworks,
+    ContainerAgain,
+    Target,
+):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -38,6 +55,7 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
     """
 
     kind = "docker"
+    inside = True
 
     def __init__(
         self,
@@ -69,7 +87,7 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
     @property
     def key(self) -> str:
         """Of the container, not of its incarnation: that is in the keys of its cells."""
-        return f"container {self.id}"
+        return container_key(self.id)
 
     @property
     def label(self) -> str:
@@ -80,6 +98,10 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
     def mark(self) -> str:
         """Unique to this container in this step of this run."""
         return f"{self.binding.mark}-{self.id[:_SHOWN]}"
+
+    @property
+    def group_name(self) -> str:  # type: ignore[override]
+        return self.id
 
     @property
     def daemon(self) -> Daemon:
@@ -216,7 +238,9 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
         )
 
     def tree(self) -> list[Proc]:
-        """All processes in it, those of `docker exec` too: they are no children of its first."""
+        """All processes in it, those of `docker exec` too: they are no children of its first.
+        Helpers of ours in its control groups are none of its own."""
+        from chaoskit.matching import of_chaoskit
         from chaoskit.procfs import processes
 
         root = self.root
@@ -225,12 +249,18 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
         found: list[Proc] = [root]
         for process in processes():
             with contextlib.suppress(Gone, PermissionError):
-                if process != root and self.id in container_ids(process):
+                if process == root or self.id not in container_ids(process):
+                    continue
+                if not of_chaoskit(process):
                     found.append(process)
         return found
 
     def process(self, key: str) -> Process:
         return Process.from_key(key)
+
+    def volumes(self) -> list[str]:
+        mounts = self.told.get("Mounts") or []
+        return [os.path.realpath(one["Source"]) for one in mounts if one.get("Type") == "volume"]
 
     @property
     def complement(self) -> int:
@@ -241,11 +271,26 @@ class ContainerTarget(Burdens, Files, ContainerNetworks, ContainerAgain, Target)
         """The labels of those that match and run now and did not then. Raises NoDaemon."""
         new = [
             told
-            for told in self.match.matching()
-            if told.get("State") == "running" and told["Id"] not in self.peers_then
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running"
+            and told["Id"] not in self.peers_then
+            and self.match.matches(told)
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place, as many as matched
+        before: it would start one too many. Raises Gone, NoDaemon."""
+        labels = self.told.get("Config", {}).get("Labels") or {}
+        if not any(label.startswith(_ORCHESTRATORS) for label in labels):
+            return False
+        running = [
+            told["Id"]
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running" and self.match.matches(told)
+        ]
+        return len(running) >= self.complement and not self.peers_then.issuperset(running)
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or

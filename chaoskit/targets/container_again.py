@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chaoskit.clock import until
+from chaoskit.clock import now, until
 from chaoskit.docker import endpoints, recipe
 from chaoskit.docker.client import Daemon
 from chaoskit.docker.double import Double
@@ -16,12 +17,15 @@ from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import LOST, Binding
 from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.units import Json
+from chaoskit.procfs import boot_id
 
 RECREATED = "chaoskit.recreated"
 """The label that says, with the value `true`, that others make the container again."""
 _SWARM = "com.docker.swarm.service.name"
 _REMOVAL = 30.0
-"""Seconds that a removal may go on after the daemon has said that it is at it."""
+"""Seconds in which a removal that was asked for is over."""
+_LISTED = 0.2
+"""Seconds for which a list serves all who look for newcomers, again and again."""
 
 
 class ContainerAgain:
@@ -51,9 +55,12 @@ class ContainerAgain:
     def has_role(self) -> bool:
         return self.match.id is None
 
-    def replaced(self) -> list[str]:
-        """See the capability. Raises NoDaemon."""
-        running = [told for told in self.match.matching() if told.get("State") == "running"]
+    def newcomers(self) -> list[str]:
+        running = [
+            told
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running" and self.match.matches(told)
+        ]
         if len(running) < len(self.peers_then):
             return []
         new = [told for told in running if told["Id"] not in self.peers_then]
@@ -104,7 +111,7 @@ class ContainerAgain:
         self._double(kept).get_ready()
 
     def remove(self) -> None:
-        self._doom.touch()
+        self._doom.write_text(f"{boot_id()} {now()}")
         self._asked = True
         try:
             self._remove()
@@ -118,10 +125,10 @@ class ContainerAgain:
         double = self._double(kept)
         told = double.found()
         if self._there():
-            if self._doomed:
+            if self._being_removed():
                 return Standing.GOING, ""
             return (Standing.READY if told else Standing.THERE), ""
-        if not self._doomed:
+        if not self._removed_by_us():
             if told:
                 return Standing.READY, ""
             raise Gone(f"somebody else has removed {kept['name']}")
@@ -141,13 +148,16 @@ class ContainerAgain:
 
     def make_again(self, kept: dict[str, Json]) -> None:
         double = self._double(kept)
-        if not self._doomed:
-            double.discard()
-            return
         if self._there():
+            if not self._being_removed():
+                double.discard()
+                return
             with contextlib.suppress(Gone):
                 self._remove()
-        double.take_over()
+        if self._removed_by_us():
+            double.take_over()
+        else:
+            double.discard()
 
     def _double(self, kept: dict[str, Json]) -> Double:
         note = self.binding.folder / f"{self.mark}.again"
@@ -155,12 +165,29 @@ class ContainerAgain:
 
     @property
     def _doom(self) -> Path:
-        """Is there once its removal has been asked for."""
+        """Is there once its removal has been asked for, and says when."""
         return self.binding.folder / f"{self.mark}.removed"
 
     @property
-    def _doomed(self) -> bool:
-        return self._asked or self._doom.exists() or (self.binding.folder / LOST).exists()
+    def _lost(self) -> Path:
+        """Is there when nobody knows what else was written down."""
+        return self.binding.folder / LOST
+
+    def _removed_by_us(self) -> bool:
+        """Whether we have asked for it, so that it is our doing when it is not there."""
+        return self._asked or self._doom.exists() or self._lost.exists()
+
+    def _being_removed(self) -> bool:
+        """Whether that may still be on its way. Not for ever: one that is there long after that
+        was never reached by it."""
+        with contextlib.suppress(OSError):
+            if time.time() - self._lost.stat().st_mtime < _REMOVAL:
+                return True
+        try:
+            boot, at = self._doom.read_text().split()
+        except (OSError, ValueError):
+            return self._doom.exists()  # It has only just been made.
+        return boot == boot_id() and now() - float(at) < _REMOVAL
 
     def _there(self) -> bool:
         try:

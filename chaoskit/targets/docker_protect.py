@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,10 @@ PROTECT = "chaoskit.protect"
 """The label that protects a container, with the value `true`."""
 _HELPERS = ("moby/buildkit", "docker/desktop-", "docker/volumes-backup", "tonistiigi/binfmt")
 _ID = re.compile(r"[0-9a-f]{64}")
+_MOUNTED = re.compile(
+    r"/(?:containers|overlay-containers)/([0-9a-f]{64})/(?:userdata/)?"
+    r"(?:hostname|hosts|resolv\.conf) "
+)
 
 
 def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
@@ -36,19 +41,38 @@ def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
 
 
 def with_chaoskit() -> frozenset[str]:
-    """The ids of the containers on this machine in which chaoskit runs: us, and other runs."""
+    """The ids of the containers on this machine in which chaoskit runs: us, and other runs. (A
+    helper that was only put into a container's control groups sees our files, not the container's.)
+    """
     own = self_and_ancestors()
-    found: set[str] = set()
+    ours = Process.at(os.getpid()).namespace("mnt")
+    found = mounted_into_us()
     for process in processes():
         try:
-            if process.pid in own or of_chaoskit(process) or runs_chaoskit(process.cmdline()):
+            another = of_chaoskit(process) or runs_chaoskit(process.cmdline())
+            if process.pid in own or (another and process.namespace("mnt") != ours):
                 found.update(container_ids(process))
         except (Gone, PermissionError):
             continue
     return frozenset(found)
 
 
+def container_key(id: str) -> str:
+    """By what a run holds a container, and what is in it."""
+    return f"container {id}"
+
+
+def mounted_into_us(mounts: str = "/proc/self/mountinfo") -> set[str]:
+    """The container that we are in, by the files that its daemon has mounted into it: one with a
+    view of its own of the control groups sees no id there."""
+    try:
+        with open(mounts) as file:
+            return set(_MOUNTED.findall(file.read()))
+    except OSError:
+        return set()
+
+
 def container_ids(process: Process) -> set[str]:
     """The containers that a process is in, by the names of its control groups; in a container that
     has a view of its own, none is to be seen. Raises Gone."""
-    return {found for path in process.cgroups() for found in _ID.findall(path)}
+    return {found for path in process.cgroups().values() for found in _ID.findall(path)}

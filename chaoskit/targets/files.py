@@ -9,30 +9,29 @@ import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chaoskit.errors import ChaoskitError, Gone
-from chaoskit.model.binding import Binding
-from chaoskit.procfs import Process
+from chaoskit.targets.rooted import Rooted
 
-RESERVE_SHARE = 0.05
-RESERVE_BYTES = 256 * 1024 * 1024
+if TYPE_CHECKING:
+    from chaoskit.targets.folders import Folder
+
 PART = 32 * 1024 * 1024
 """Bytes that are added at a time; between two parts the disk is measured anew."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NAME = re.compile(r"\.chaoskit-.+-\d[\d.]*-\d+(-\d+)?")
+_NAME = re.compile(r"\.chaoskit-.+-\d[\d.]*-[0-9a-f]+(-\d+)?")
 """How our files are called: by the run, the step and the target (and the helper, if it is one)."""
 
 
-class Files:
+class Files(Rooted):
     """A target that has a file system: gives the capability `HasFiles`."""
 
-    binding: Binding
-    root: Process
-
     def filler(self, path: str) -> str:
-        folder = self.host_folder(path).rstrip("/")
-        return f"{folder}/.{self.binding.mark}-{self.root.pid}"
+        from chaoskit.targets.folders import lasting
+
+        return f"{lasting(self.host_folder(path)).rstrip('/')}/.{self.mark}"
 
     def host_folder(self, path: str) -> str:
         """See the capability. Raises Gone when the target has ended, else ChaoskitError."""
@@ -44,72 +43,119 @@ class Files:
             raise ChaoskitError(f"we may not look at {path} as it sees it: {error}") from error
         except OSError as error:
             self.root.stat()
-            raise ChaoskitError(f"there is no folder {path}: {error}") from error
+            raise ChaoskitError(f"there is no folder {path}: {error.strerror}") from error
         except Gone:
             raise
         except ChaoskitError as error:
             raise ChaoskitError(f"{path} cannot be used: {error}") from error
-        if not Path(found).is_dir():
+        if not Path(found.path).is_dir():
             raise ChaoskitError(f"{path} is no folder")
-        if not os.access(found, os.W_OK | os.X_OK):
+        if found.mount is not None and found.mount.read_only:
+            raise ChaoskitError(f"nothing can be written in {path}: it is mounted read-only there")
+        if not os.access(found.path, os.W_OK | os.X_OK):
             raise ChaoskitError(f"nothing can be written in {path}")
-        return found
+        if why := self.off_limits(found):
+            raise ChaoskitError(f"{path} may not be used: {why}")
+        return found.path
+
+    def off_limits(self, folder: Folder) -> str | None:
+        """Why nothing of ours may lie in that folder, which the target can write in."""
+        return None
 
     def mark_of(self, key: str) -> str | None:
         """The mark in the file; None when there is none; what else it is when it is not ours."""
-        return _mark_of(key)
+        return _mark_of(_now_at(key))
 
     def grow(self, key: str, size: int | None, until: float | None) -> None:
-        """See the capability. Raises Interrupted between two parts, OSError."""
+        """See the capability. Raises Interrupted between two parts, Gone, OSError."""
+        path = _now_at(key)
         mark = f"{Path(key).name[1:]}\n".encode()
-        file = os.open(key, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            if not _begin(file, mark):
-                return
-            filled = len(mark)
-            while (part := self._part(key, size, until, filled)) > 0:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.root.stat()
+            raise
+        try:
+            # A volume may be gone from its place when the target has ended. What was opened is
+            # what the target sees, if it is alive after the opening.
+            self.root.stat()
+            file, filled = _opened(folder, Path(key).name, mark)
+        except BaseException:
+            os.close(folder)
+            raise
+        try:
+            while filled and (part := self._part(folder, size, until, filled)) > 0:
                 self.binding.cancel.check()
+                self.root.stat()
                 full = not _extend(file, filled, part)
                 filled += 0 if full else part
                 # Another writer may have taken what was free when the part was measured.
-                free, whole = self.space(str(Path(key).parent))
-                lack = max(0, _reserve(whole) - free)
+                lack = max(0, self.reserve(folder) - self.space(folder)[0])
                 if full or lack:
                     os.ftruncate(file, max(len(mark), filled - lack))
                     return
         finally:
             os.close(file)
+            os.close(folder)
 
-    def _part(self, key: str, size: int | None, until: float | None, filled: int) -> int:
+    def _part(self, folder: int, size: int | None, until: float | None, filled: int) -> int:
         """How many bytes to add now: other writers write and delete meanwhile."""
-        free, whole = self.space(str(Path(key).parent))
+        free, whole = self.space(folder)
         wanted = (size or 0) - filled if until is None else int(free - (1 - until) * whole)
-        return min(wanted, free - _reserve(whole), PART)
+        return min(wanted, free - self.reserve(folder), PART)
 
     def unlink(self, key: str) -> None:
         """Take our filler away; what is not ours stays."""
         if self.mark_of(key) == Path(key).name[1:]:
-            Path(key).unlink(missing_ok=True)
+            Path(_now_at(key)).unlink(missing_ok=True)
 
-    def space(self, path: str) -> tuple[int, int]:
-        """(free, all) in bytes, as `df` counts for ordinary users."""
+    def space(self, path: str | int) -> tuple[int, int]:
+        """(free, all) in bytes, as `df` counts for ordinary users. path: or an open folder."""
         found = os.statvfs(path)
         used = found.f_blocks - found.f_bfree
         return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize
 
-    def reserve(self, path: str) -> int:
-        return _reserve(self.space(path)[1])
+    def reserve(self, path: str | int) -> int:
+        from chaoskit.targets.reserve import kept_free
+
+        return kept_free(path, *self.space(path), own=self.is_own(path))
+
+    def is_own(self, folder: str | int) -> bool:
+        """Whether the file system there is the target's own, and no disk of the machine's."""
+        return False
 
     def size_of(self, key: str) -> int:
         try:
-            return os.lstat(key).st_blocks * 512
+            return os.lstat(_now_at(key)).st_blocks * 512
         except OSError as error:
             raise Gone(f"{key} is gone") from error
 
 
-def _mark_of(key: str) -> str | None:
+def _now_at(key: str) -> str:
+    from chaoskit.targets.folders import reachable
+
+    return reachable(key)
+
+
+def _opened(folder: int, name: str, mark: bytes) -> tuple[int, int]:
+    """Our file in that folder, with the mark in it, and how much of it there is; 0 when there is no
+    room even for the mark. One that is there already is gone on with if it is ours: the target has
+    restarted, and its files have not."""
+    how = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        file = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(name, how | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+    except FileExistsError:
+        if _mark_of(name, folder) != name[1:]:
+            raise
+        file = os.open(name, how, dir_fd=folder)
+    filled = os.fstat(file).st_size
+    return file, filled or (len(mark) if _begin(file, mark) else 0)
+
+
+def _mark_of(key: str, folder: int | None = None) -> str | None:
+    how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(key, how, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -126,11 +172,6 @@ def _mark_of(key: str) -> str | None:
     ours = Path(key).name[1:]
     line = begin.partition(b"\n")[0]
     return ours if begin == b"" or line == ours.encode() else line.decode(errors="replace")
-
-
-def _reserve(whole: int) -> int:
-    """Bytes that are always left free: 5% of the disk or 256 MiB, whichever is more."""
-    return max(int(whole * RESERVE_SHARE), RESERVE_BYTES)
 
 
 def _begin(file: int, mark: bytes) -> bool:

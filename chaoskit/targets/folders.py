@@ -8,27 +8,58 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from chaoskit.errors import ChaoskitError
+from chaoskit.mounts import Mount, below, mount_at, mount_number, mounts_of
 from chaoskit.procfs import Process
 
 _LINKS = 40
 """Symbolic links on one path after which the kernel gives up too."""
 
 
-def on_this_machine(process: Process, path: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """path: on this machine. mount: by which the process sees it; None when it sees what we see."""
+
+    path: str
+    mount: Mount | None = None
+
+
+def on_this_machine(process: Process, path: str) -> Folder:
     """The folder that the process calls `path` (relative to where it works), with its links
     followed as the process follows them. Raises Gone, OSError, and ChaoskitError when the folder
     has no path here: what we leave there could not be taken away once the process has ended."""
     root = f"/proc/{process.pid}/root"
     inner = path if path.startswith("/") else f"{_inside(root, process.cwd())}/{path}"
     if _same_root(process):
-        found = str(Path(inner).resolve(strict=True))
+        found = Folder(str(Path(inner).resolve(strict=True)))
     else:
-        found = _outside(process, _followed(root, inner))
+        found = _outside(process, followed(root, inner))
     process.stat()  # What was found is of this incarnation if it is alive after the looking.
     return found
+
+
+def lasting(path: str) -> str:
+    """A path of ours that stays when what is mounted there is not mounted any more: what is written
+    in a container's overlay lies in a folder of its own, and is there when the container starts
+    again."""
+    mount = mount_at(path, mounts_of())
+    upper = mount.setting("upperdir") if mount and mount.kind == "overlay" else None
+    if mount is None or upper is None or not os.path.isdir(upper):
+        return path
+    return f"{os.path.realpath(upper)}{below(path, mount.point)}"
+
+
+def reachable(path: str) -> str:
+    """The other way: where such a path is to be used now. While an overlay is mounted, nothing may
+    be changed in the folders below it."""
+    for mount in mounts_of():
+        upper = mount.setting("upperdir") if mount.kind == "overlay" else None
+        if upper and (inside := below(path, os.path.realpath(upper))) is not None:
+            return f"{mount.point.rstrip('/')}{inside}"
+    return path
 
 
 def _same_root(process: Process) -> bool:
@@ -44,7 +75,7 @@ def _inside(root: str, path: str) -> str:
     return path.removeprefix(beyond) if path.startswith(f"{beyond}/") or path == beyond else path
 
 
-def _followed(root: str, path: str) -> str:
+def followed(root: str, path: str) -> str:
     """The path without symbolic links: the kernel would follow absolute ones from our own root,
     out of the process's world and into ours."""
     todo, done, links = path.split("/")[::-1], list[str](), 0
@@ -70,52 +101,26 @@ def _followed(root: str, path: str) -> str:
     return "/" + "/".join(done)
 
 
-def _outside(process: Process, inner: str) -> str:
-    """Our path of the folder that the process calls `inner`, which has no links in it."""
+def _outside(process: Process, inner: str) -> Folder:
+    """The folder that the process calls `inner`, which has no links in it."""
     folder = os.open(f"/proc/{process.pid}/root{inner}", os.O_PATH | os.O_CLOEXEC)
     try:
-        wanted = os.fstat(folder)
-        with open(f"/proc/self/fdinfo/{folder}") as file:
-            fields = dict(line.split(":", 1) for line in file)
+        wanted, number = os.fstat(folder), mount_number(folder)
         candidates = [os.readlink(f"/proc/self/fd/{folder}")]
     finally:
         os.close(folder)
-    for number, device, top, mounted in _mounts(f"/proc/{process.pid}/mountinfo"):
-        if number == int(fields["mnt_id"]) and (inside := _below(inner, mounted)) is not None:
-            at = f"{top.rstrip('/')}{inside}" or "/"
-            for _, other, its_top, here in _mounts("/proc/self/mountinfo"):
-                if other == device and (inside := _below(at, its_top)) is not None:
-                    candidates.append(f"{here.rstrip('/')}{inside}" or "/")
+    theirs = next((one for one in mounts_of(process.pid) if one.number == number), None)
+    if theirs is not None and (inside := below(inner, theirs.point)) is not None:
+        at = f"{theirs.top.rstrip('/')}{inside}" or "/"
+        for ours in mounts_of():
+            if ours.device == theirs.device and (inside := below(at, ours.top)) is not None:
+                candidates.append(f"{ours.point.rstrip('/')}{inside}" or "/")
     for candidate in candidates:
         try:
             if os.path.samestat(os.stat(candidate), wanted):
-                return os.path.realpath(candidate)
+                return Folder(os.path.realpath(candidate), theirs)
         except OSError:
             continue
     raise ChaoskitError(
         "only the process itself can see it, so nothing could be taken away after its end"
     )
-
-
-def _mounts(path: str) -> list[tuple[int, str, str, str]]:
-    """(id, device, which folder of the file system, where it is mounted), the newest first."""
-    found = []
-    with open(path, errors="surrogateescape") as file:
-        for line in file:
-            number, _, device, top, mounted, *_ = line.split()
-            found.append((int(number), device, _plain(top), _plain(mounted)))
-    return found[::-1]
-
-
-def _plain(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
-
-
-def _below(path: str, folder: str) -> str | None:
-    """What comes after the folder in the path (`/x` or nothing); None when it is not below it."""
-    folder = folder.rstrip("/")
-    if path.rstrip("/") == folder:
-        return ""
-    return path[len(folder) :] if path.startswith(f"{folder}/") else None

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import signal
 import socket
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaoskit.clock import backoff, now
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import Binding
 from chaoskit.model.target import Claim, Selector, Target
 from chaoskit.model.units import Json
-from chaoskit.procfs import Process, processes
+from chaoskit.targets import proxy_process
 from chaoskit.targets.proxy_client import Client
-
-MODULE = "chaoskit.proxy"
-MOST_SECONDS = 24 * 3600.0
-"""What it lives at most when nobody says less."""
-UP_WITHIN = 10.0
-"""Seconds that it may take to answer."""
-_FOLDER = 3
-"""The descriptor by which it sees the run's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +84,11 @@ class OwnProxyTarget(Target):
     def words(self) -> list[str]:
         """Its command line, but for what is only known when it starts."""
         link = self.link
-        return [sys.executable, "-P", "-m", MODULE, "--mark", self.mark,
-                "--control", f"unix:/proc/self/fd/{_FOLDER}/{self.control.name}",
-                "--link", link.listen, link.upstream, link.protocol]  # fmt: skip
+        begin = proxy_process.words(proxy_process.ALONE, self.mark, self.control.name)
+        return [*begin, "--link", link.listen, link.upstream, link.protocol]
 
     def alive(self) -> bool:
-        return bool(_of(self.mark))
+        return bool(proxy_process.of(self.mark))
 
     def there(self) -> bool:
         return self.alive()
@@ -112,52 +99,13 @@ class OwnProxyTarget(Target):
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises ChaoskitError saying why it does not,
-        Interrupted.
-
-        Its standard input is the run's lifeline: it ends when that closes. See `burdens` for the
-        rest of it.
-        """
-        if self.binding.lifeline is None:
-            raise ChaoskitError("a proxy is only started by a run that is going on")
-        ends_at = self.binding.ends_at or now() + MOST_SECONDS
+        Interrupted."""
         log = self.binding.folder / f"proxy-{self.link.id}.log"
-        folder = os.open(self.binding.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            pid = os.posix_spawn(
-                sys.executable,
-                [*self.words(), "--ends-at", f"{ends_at:.3f}", "--seed", str(self.binding.seed)],
-                _environment(),
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, self.binding.lifeline, 0),
-                    (os.POSIX_SPAWN_DUP2, said, 1),
-                    (os.POSIX_SPAWN_DUP2, said, 2),
-                    (os.POSIX_SPAWN_DUP2, folder, _FOLDER),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
-            )
-        finally:
-            os.close(said)
-            os.close(folder)
-        _started.append(pid)
-        self._wait(log)
-
-    def _wait(self, log: Path) -> None:
-        for pause in backoff(UP_WITHIN):
-            self.binding.cancel.check()
-            time.sleep(pause)
-            with contextlib.suppress(ChaoskitError):
-                if self.client.links():
-                    return
-            if not self.alive():
-                break
-        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise ChaoskitError(f"it did not come up: {words[-1] if words else 'it said nothing'}")
+        proxy_process.start(self.words(), self.binding, log)
+        proxy_process.wait_up(self.mark, self.binding, self.answers, log)
 
     def end(self) -> None:
-        for process in _of(self.mark):
+        for process in proxy_process.of(self.mark):
             with contextlib.suppress(Gone):
                 process.signal(signal.SIGKILL)
         self.control.unlink(missing_ok=True)
@@ -212,42 +160,3 @@ class OwnProxySelector(Selector):
 
     def describe(self) -> str:
         return "own-proxy"
-
-
-_started: list[int] = []
-
-
-def _environment() -> dict[str, str]:
-    kept = {n: os.environ[n] for n in ("PATH", "LD_LIBRARY_PATH") if n in os.environ}
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def _proxies() -> list[tuple[str, Process]]:
-    """Every living one on this machine, with its mark."""
-    found = []
-    for process in processes():
-        with contextlib.suppress(Gone, PermissionError):
-            words = process.cmdline()
-            # The whole shape, not the mark alone: somebody may be searching for the mark.
-            if words[1:5] == ["-P", "-m", MODULE, "--mark"] and len(words) > 5:
-                found.append((words[5], process))
-    _reap()  # After the look: who was not living any more is surely there to be reaped.
-    return found
-
-
-def _of(mark: str) -> list[Process]:
-    return [process for found, process in _proxies() if found == mark]
-
-
-def _reap() -> None:
-    for pid in list(_started):
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                continue
-        with contextlib.suppress(ValueError):
-            _started.remove(pid)
-
-
-def leftover_proxies() -> list[tuple[str, Process]]:
-    """Every proxy process that a run has started on this machine, with its mark."""
-    return [(mark, p) for mark, p in _proxies() if mark.startswith("chaoskit-")]

@@ -70,11 +70,16 @@ def _toxiproxy_cannot(what: Impairment) -> str | None:
 
 def remarks(what: Impairment, *, ours: bool) -> tuple[str, ...]:
     """What differs on the real Toxiproxy from what a person may expect."""
-    if not ours and what.kind == "black-hole":
-        return ("Toxiproxy loses what is sent meanwhile, and ends the connections afterwards",)
-    if not ours and what.kind == "reset":
-        return ("Toxiproxy resets a connection when data comes on it, and no idle one",)
-    return ()
+    if ours:
+        return ()
+    found = []
+    if what.kind == "black-hole":
+        found.append("Toxiproxy loses what is sent meanwhile, and ends the connections afterwards")
+    if what.kind == "reset":
+        found.append("Toxiproxy resets a connection when data comes on it, and no idle one")
+    if what.toxicity < 1:
+        found.append("Toxiproxy draws the connections by itself, not by the run's seed")
+    return tuple(found)
 
 
 def toxic_for(what: Impairment, name: str, *, ours: bool) -> dict[str, Json]:

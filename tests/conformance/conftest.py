@@ -17,8 +17,10 @@ PEERS = str(Path(__file__).parent.parent / "proxy")
 
 DISKS = str(Path(__file__).parent.parent / "process")
 """And small disks are made as the tests of processes make them."""
+DAEMONS = str(Path(__file__).parent.parent / "docker")
+"""And the containers are those of a daemon as the docker lane has it."""
 
-for folder in (PEERS, DISKS):
+for folder in (PEERS, DISKS, DAEMONS):
     if folder not in sys.path:
         sys.path.append(folder)
 
@@ -37,7 +39,7 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
 
     from chaoskit.errors import Gone
     from chaoskit.targets.burdens import leftover_helpers
-    from chaoskit.targets.own_proxy import leftover_proxies
+    from chaoskit.targets.proxy_process import leftover_proxies
 
     runs = {path.name for path in tmp_path.glob("**/runs/*")}
     left = [

@@ -17,8 +17,8 @@ from echoes import Echo, free_port
 from chaoskit.clock import until
 from chaoskit.errors import Gone
 from chaoskit.model.units import Json
-from chaoskit.targets.own_proxy import leftover_proxies
 from chaoskit.targets.proxy_client import Client
+from chaoskit.targets.proxy_process import leftover_proxies
 from chaoskit.testing.conformance import Specimen
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from containers import DockerSpecimen, EndedSpecimen, NetworkedSpecimen
 from links import OurProxySpecimen, OwnProxySpecimen, ToxiproxySpecimen
 
+from chaoskit import registry
 from chaoskit.clock import until
 from chaoskit.errors import Gone
 from chaoskit.matching import ProcessMatch
@@ -97,6 +99,9 @@ SPECIMENS: Mapping[str, Callable[[Path], Specimen]] = {
     "proxy:toxiproxy": ToxiproxySpecimen,
     "proxy:ours": OurProxySpecimen,
     "proxy:own": OwnProxySpecimen,
+    "docker:lonely": DockerSpecimen,
+    "docker:ended": EndedSpecimen,
+    "docker:networked": NetworkedSpecimen,
 }
 """By kind of target, and where there are several things of a kind, by what it is."""
 
@@ -106,5 +111,7 @@ def specimens_of(target: str, fault: str) -> list[str]:
     return [
         name
         for name, made in SPECIMENS.items()
-        if name.partition(":")[0] == target and fault in getattr(made, "suits", (fault,))
+        if name.partition(":")[0] == target
+        and fault in getattr(made, "suits", (fault,))
+        and getattr(made, "takes", lambda _: True)(registry.fault(fault, target))
     ]

@@ -31,6 +31,9 @@ import pytest
 from docker.models.containers import Container
 from ranges import Network, Range, free_range
 
+from chaoskit.clock import until
+from chaoskit.engine.guardian import thread_states
+
 START = 60.0
 """Seconds a daemon may take to answer: it takes one, on an idle machine."""
 
@@ -59,12 +62,12 @@ class Daemon:
         assert self._process
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
-        self.start_only()
+        self.start_only(*options)
         self.wait()
 
-    def start_only(self) -> None:
+    def start_only(self, *options: str) -> None:
         # Not the machine's own settings; not a rule or a setting of the host's network is touched.
         command = ["dockerd", "--config-file", f"{self.folder}/daemon.json", "-H", self.url,
                    "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
@@ -74,6 +77,7 @@ class Daemon:
                    "--default-address-pool", f"base={self.ranges.auto},size=24"]  # fmt: skip
         if self._live_restore:
             command.append("--live-restore")
+        command += options
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -104,7 +108,10 @@ class Daemon:
         """SIGKILL: its containers run until it starts again, which ends them without
         `live_restore`."""
         self._end(signal.SIGKILL)
-        # Its containerd dies with it. Where nobody reaps that, the next dockerd thinks it lives.
+        # Its containerd dies with it, a little later. Where nobody reaps that, the next dockerd
+        # thinks it lives.
+        where = (str(self.folder), self.cgroup)
+        assert until(lambda: "containerd --" not in str(keeper.processes(*where)), 10)
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def _end(self, number: signal.Signals) -> None:
@@ -120,6 +127,8 @@ class Daemon:
     def freeze(self) -> None:
         """It holds its socket open and answers nobody."""
         os.kill(self.pid, signal.SIGSTOP)
+        # A thread that has no processor now stops when it gets one.
+        assert until(lambda: thread_states(self.pid) == {"T"}, START)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -196,6 +205,22 @@ class Daemon:
                 network.remove()
         for volume in self.client.volumes.list():
             volume.remove(force=True)
+
+
+_shared = contextlib.ExitStack()
+_daemons: list[Daemon] = []
+
+
+def shared() -> Daemon:
+    """The one of this process, started when it is first asked for. It runs until `close_shared`."""
+    if not _daemons:
+        _daemons.append(_shared.enter_context(running()))
+    return _daemons[0]
+
+
+def close_shared() -> None:
+    _daemons.clear()
+    _shared.close()
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def snapshot(daemon: Daemon) -> Snapshot:
     """The host and every running container as they are."""
     found = {
         "processes": _processes(),
-        "tables of the host": _tables(),
+        "tables of the host": tables(),
         "files": _files(daemon),
         "networks": sorted(one["Name"] for one in daemon.client.api.networks()),
         "volumes": sorted(one.name for one in daemon.client.volumes.list()),
@@ -77,20 +77,25 @@ def container(about: dict[str, object]) -> Snapshot:
 
 def network(pid: int) -> Snapshot:
     """The network namespace that a process is in."""
-    return {
-        what: _said("nsenter", "-t", str(pid), "-n", *command)
-        for what, command in {
-            "links": ("ip", "-o", "link"),
-            "addresses": ("sh", "-c", "ip -o address | sed 's/ tentative//'"),
-            "routes": ("ip", "route", "show", "table", "all"),
-            "qdiscs": ("tc", "qdisc"),
-            "classes": ("sh", "-c", _CLASSES),
-            "rules": ("nft", "--stateless", "list", "ruleset"),
-        }.items()
-    }
+    script = "".join(f"echo '= {what}'; {command} 2>&1;" for what, command in _NETWORK.items())
+    found: Snapshot = {}
+    for line in _said("nsenter", "-t", str(pid), "-n", "sh", "-c", script):
+        if line.startswith("= "):
+            found[line[2:]] = []
+        else:
+            [*found.values()][-1].append(line)
+    return found
 
 
-_CLASSES = "for i in $(ip -o link | cut -d: -f2 | cut -d@ -f1); do tc class show dev $i; done"
+_NETWORK = {
+    "links": "ip -o link",
+    "addresses": "ip -o address | sed 's/ tentative//'",
+    "routes": "ip route show table all",
+    "qdiscs": "tc qdisc",
+    "classes": "for i in $(ip -o link | cut -d: -f2 | cut -d@ -f1); do tc class show dev $i; done",
+    "rules": "nft --stateless list ruleset",
+}
+"""Shown by one shell: it is looked at again and again."""
 
 
 def limits(pid: int) -> list[str]:
@@ -135,7 +140,7 @@ def _processes() -> list[str]:
     return sorted(found)
 
 
-def _tables() -> list[str]:
+def tables() -> list[str]:
     return sorted(line for line in _said("nft", "list", "tables") if MARK.search(line))
 
 

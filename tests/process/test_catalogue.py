@@ -20,7 +20,7 @@ from chaoskit.clock import until
 from chaoskit.model.experiment import Experiment, FaultStep, HttpAction, Parallel, RunAction, Step
 from chaoskit.model.verdict import Verdict
 from chaoskit.targets.burdens import leftover_helpers
-from chaoskit.targets.own_proxy import leftover_proxies
+from chaoskit.targets.proxy_process import leftover_proxies
 
 CATALOGUE = Path(__file__).parents[2] / "experiments"
 FILES = [
@@ -126,6 +126,8 @@ def test_the_readme_has_a_true_line_on_each() -> None:
         (CATALOGUE / "README.md").read_text(),
         re.MULTILINE,
     )
+    # Those on containers are looked at by tests/docker.
+    rows = [row for row in rows if not row[0].startswith("compose/")]
     assert all(called == link for called, link, _, _ in rows)
     assert {called: (teaches, expected) for called, _, teaches, expected in rows} == {
         name(file): (said(file, "Teaches"), said(file, "Expect")) for file in FILES

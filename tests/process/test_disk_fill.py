@@ -13,6 +13,7 @@ from disks import MIB, free, small_disk
 from chaoskit.errors import Interrupted, Refused
 from chaoskit.faults.disk_fill import DiskFill
 from chaoskit.model.fault import Change, Ends, Found
+from chaoskit.targets import reserve
 
 
 @pytest.fixture
@@ -117,8 +118,13 @@ def test_what_would_not_leave_the_reserve_is_refused(target: Beside, disk: Path)
     assert "full already" in str(DiskFill(str(disk), until=0.2).refuse(target))
 
 
-def test_the_last_five_percent_of_a_large_disk_stay(target: Beside, tmp_path: Path) -> None:
+def test_the_last_five_percent_of_a_large_disk_stay(
+    target: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as it lies in memory here, there must be memory for it."""
     with small_disk(tmp_path, 100 * 1024 * MIB) as large:
+        assert "would be left" in str(DiskFill(str(large), until=0.95).refuse(target))
+        monkeypatch.setattr(reserve, "memory_free", lambda groups: (2**50, 2**50))
         assert DiskFill(str(large), until=0.95).refuse(target) is None
         assert "would be left" in str(DiskFill(str(large), until=0.951).refuse(target))
 

@@ -14,6 +14,8 @@ from shops import free_ports
 
 TOP = Path(__file__).parent.parent.parent
 README = (TOP / "README.md").read_text()
+# What is shown of containers is run in the docker lane.
+HERE = re.sub(r"^## Containers$.*?^## ", "## ", README, flags=re.M | re.S)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 HEAD = """
@@ -24,7 +26,7 @@ pip() { echo "pip $*"; }  # The package is installed: the virtual environment is
 
 
 def blocks(kind: str) -> list[str]:
-    return [text for found, text in BLOCK.findall(README) if found == kind]
+    return [text for found, text in BLOCK.findall(HERE) if found == kind]
 
 
 def its_own(text: str) -> str:

@@ -16,6 +16,7 @@ from disks import MIB, free, small_disk
 from chaoskit.clock import until
 from chaoskit.errors import ChaoskitError, Gone, Interrupted
 from chaoskit.procfs import Process
+from chaoskit.targets import reserve
 from chaoskit.targets.files import leftover_fillers
 
 RESERVE = 256 * MIB
@@ -204,7 +205,7 @@ def test_it_stops_at_the_reserve(
 ) -> None:
     seen, space = list[int](), target.space
 
-    def watched(path: str) -> tuple[int, int]:
+    def watched(path: str | int) -> tuple[int, int]:
         seen.append(free(disk))
         return space(path)
 
@@ -215,9 +216,19 @@ def test_it_stops_at_the_reserve(
     assert target.reserve(str(disk)) == RESERVE
 
 
-def test_the_reserve_of_a_large_disk_is_a_share_of_it(target: Beside, tmp_path: Path) -> None:
+def test_the_reserve_of_a_large_disk_is_a_share_of_it(
+    target: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "memory_free", lambda groups: (2**50, 2**50))
     with small_disk(tmp_path, 100 * 1024 * MIB) as large:
         assert target.reserve(str(large)) == 5 * 1024 * MIB
+
+
+def test_a_disk_in_memory_leaves_memory(
+    target: Beside, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "memory_free", lambda groups: (90 * MIB, 30 * MIB))
+    assert target.reserve(str(disk)) == 418 * MIB
 
 
 def test_it_gives_back_what_other_writers_need(target: Beside, disk: Path) -> None:

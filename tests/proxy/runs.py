@@ -18,8 +18,8 @@ from chaoskit.clock import until
 from chaoskit.errors import Gone
 from chaoskit.journal import State
 from chaoskit.procfs import with_argument
-from chaoskit.targets.own_proxy import leftover_proxies
 from chaoskit.targets.proxy_client import Client
+from chaoskit.targets.proxy_process import leftover_proxies
 
 CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 THEIRS = {"name": "theirs", "type": "latency", "attributes": {"latency": 1, "jitter": 0}}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from databases import free_address, postgresql, redis
 
-from chaoskit.targets.own_proxy import leftover_proxies
+from chaoskit.targets.proxy_process import leftover_proxies
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "databases"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -403,6 +403,17 @@ def test_a_link_of_datagrams_loses_some(tmp_path: Path) -> None:
         assert done.returncode == 3 and "no meaning for UDP" in done.stdout, done.stdout
 
 
+def test_a_share_that_the_seed_does_not_choose_is_told(
+    ours: peers.Running, toxiproxy: peers.Running, echo: Echo, tmp_path: Path
+) -> None:
+    for server, told in ((ours, False), (toxiproxy, True)):
+        make_link(server, echo.address)
+        file = experiment(tmp_path, step("latency", server, delay="10ms", toxicity="30%"))
+        done = chaoskit("plan", file, state=tmp_path / "state")
+        assert done.returncode == 0
+        assert ("not by the run's seed" in done.stdout) is told, done.stdout
+
+
 def test_what_ends_it_depends_on_the_server(
     ours: peers.Running, toxiproxy: peers.Running, echo: Echo, tmp_path: Path
 ) -> None:

@@ -24,9 +24,9 @@ from chaoskit.model.fault import Change, Fault
 from chaoskit.model.target import Claim
 from chaoskit.model.units import Json
 from chaoskit.recovery import scan
-from chaoskit.targets.own_proxy import leftover_proxies
 from chaoskit.targets.proxy import ProxyTarget, Server, _seed
 from chaoskit.targets.proxy_client import Client
+from chaoskit.targets.proxy_process import leftover_proxies
 from chaoskit.undo import Live, undo
 
 

@@ -24,19 +24,16 @@ class Corrupt(Toxic):
 
 
 class _Flipped(Stage):
-    __slots__ = ("_chance",)
-
-    def __init__(self, stream: Direction, toxic: Corrupt) -> None:
-        super().__init__(stream, toxic)
-        self._chance = toxic.random(stream.connection.number)
+    __slots__ = ()
 
     def feed(self, data: Chunk) -> None:
+        chance, share = self.chance, self.toxic.share
         size = max(1, len(data)) if self.stream.datagrams else SEGMENT
         changed: bytearray | None = None
         for start in range(0, len(data), size):
-            if self._chance.random() < self.toxic.share:
+            if chance.random() < share:
                 if changed is None:
                     changed = bytearray(data)
-                at = self._chance.randrange(start, min(start + size, len(data)))
-                changed[at] ^= 1 << self._chance.randrange(8)
+                at = chance.randrange(start, min(start + size, len(data)))
+                changed[at] ^= 1 << chance.randrange(8)
         self.emit(data if changed is None else bytes(changed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
 from chaoskit.proxy.stage import SEGMENT, Chunk, Delaying, Direction, Stage
@@ -56,14 +55,13 @@ class Latency(Toxic):
 
 
 class _Late(Delaying):
-    __slots__ = ("_before", "_chance")
+    __slots__ = ("_before",)
 
     # At a gigabyte a second, a tenth of a second is so much.
     capacity = 128 * 1024 * 1024
 
     def __init__(self, stream: Direction, toxic: Latency) -> None:
         super().__init__(stream, toxic)
-        self._chance: random.Random | None = None
         self._before: float | None = None
 
     def delay(self, data: Chunk | None) -> float:
@@ -79,15 +77,13 @@ class _Late(Delaying):
         return (toxic.latency + toxic.jitter) / 1000
 
     def _draw(self, toxic: Latency) -> float:
-        if self._chance is None:
-            self._chance = toxic.random(self.stream.connection.number)
         match toxic.distribution:
             case "normal":
-                drawn = self._chance.gauss(0, 1)
+                drawn = self.chance.gauss(0, 1)
             case "pareto":
-                drawn = (self._chance.paretovariate(_PARETO) - _PARETO_MEAN) / _PARETO_DEVIATION
+                drawn = (self.chance.paretovariate(_PARETO) - _PARETO_MEAN) / _PARETO_DEVIATION
             case _:
-                drawn = self._chance.uniform(-1, 1)
+                drawn = self.chance.uniform(-1, 1)
         if toxic.correlation and self._before is not None:
             drawn = toxic.correlation * self._before + (1 - toxic.correlation) * drawn
         self._before = drawn
@@ -139,26 +135,18 @@ class Loss(Toxic):
 
 
 class _Dropped(Stage):
-    __slots__ = ("_chance",)
-
-    def __init__(self, stream: Direction, toxic: Loss) -> None:
-        super().__init__(stream, toxic)
-        self._chance = toxic.random(stream.connection.number)
+    __slots__ = ()
 
     def feed(self, data: Chunk) -> None:
-        if self._chance.random() >= self.toxic.share:
+        if self.chance.random() >= self.toxic.share:
             self.emit(data)
 
 
 class _Stalled(Delaying):
-    __slots__ = ("_chance",)
+    __slots__ = ()
 
     MOST_TIMES = 6
     """A segment that is lost as often as this goes through the next time."""
-
-    def __init__(self, stream: Direction, toxic: Loss) -> None:
-        super().__init__(stream, toxic)
-        self._chance = toxic.random(stream.connection.number)
 
     def delay(self, data: Chunk | None) -> float:
         if data is None:
@@ -167,7 +155,7 @@ class _Stalled(Delaying):
         segments = -(-len(data) // SEGMENT)
         share = 1 - (1 - toxic.share) ** segments
         times = 0
-        while times < self.MOST_TIMES and self._chance.random() < share:
+        while times < self.MOST_TIMES and self.chance.random() < share:
             times += 1
             share = toxic.share
         return toxic.stall / 1000 * (2.0**times - 1)

@@ -40,11 +40,10 @@ class Slicer(Toxic):
 class _Sliced(Keeping):
     """Cuts when a piece's time has come, not before: a large chunk would be very many pieces."""
 
-    __slots__ = ("_chance", "_due", "_waiting")
+    __slots__ = ("_due", "_waiting")
 
     def __init__(self, stream: Direction, toxic: Slicer) -> None:
         super().__init__(stream, toxic)
-        self._chance = toxic.random(stream.connection.number)
         self._due = 0.0
         self._waiting = False
 
@@ -79,7 +78,7 @@ class _Sliced(Keeping):
             self._due = max(due, now() - delay)
             size = toxic.average_size
             if toxic.size_variation:
-                size += self._chance.randint(-toxic.size_variation, toxic.size_variation)
+                size += self.chance.randint(-toxic.size_variation, toxic.size_variation)
             self.emit(self.take(size))
         if self._queue:
             self._wait(now())

@@ -1,0 +1,249 @@
+"""A target whose packets can be delayed, reordered, doubled or spoilt: by netem, which the kernel
+may have, or, for delays alone, by a proxy of ours to which its TCP connections are redirected."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from chaoskit import qdisc
+from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.model.fault import Change
+from chaoskit.model.impairment import Impairment
+from chaoskit.model.units import Json
+from chaoskit.namespaces import in_network
+from chaoskit.netem import Netem
+from chaoskit.targets import redirect
+from chaoskit.targets.network import Network, parts
+from chaoskit.targets.redirect import Redirect
+from chaoskit.targets.redirect_probe import delayed
+from chaoskit.targets.redirect_rules import ACCEPTED, OPENED
+
+R = TypeVar("R")
+
+LONGEST_PROBE = 5.0
+"""Seconds of delay that are waited for to see them; longer ones are read back only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """A device whose root qdisc is to be ours. outside: the index of a device's other end on this
+    machine, in whose queue waits what comes to the target; 0 for the device itself."""
+
+    index: int
+    name: str
+    outside: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.outside} outside of {self.index}" if self.outside else str(self.index)
+
+
+class Disturbed(Network):
+    """Gives the capability `HasPackets`. Cells: `qdisc ...` for each device, or `nat`, `proxy` and
+    `rules`; see `chaoskit.targets.redirect`. The key of each ends with that of the network."""
+
+    def cannot_disturb(self, what: Impairment) -> str | None:
+        try:
+            self._way(what)
+        except Gone:
+            raise
+        except ChaoskitError as error:
+            return str(error)
+        return None
+
+    def disturbed_by_itself(self, what: Impairment) -> bool:
+        return bool(self._way(what)[1])
+
+    def disturb_remarks(self, what: Impairment) -> Sequence[str]:
+        queues, why = self._way(what)
+        if queues:
+            names = ", ".join(dict.fromkeys(queue.name for queue in queues))
+            return (
+                f"by netem, in the kernel, on {names}: packets of every kind",
+                *_reordered(what),
+            )
+        return (
+            f"by a proxy of chaoskit's own inside its network, since {why}: TCP connections are "
+            "redirected to it, and nothing else is delayed",
+            "connections that are open before are not delayed; those opened meanwhile are reset "
+            "when it ends, as soon as they are at rest and after 2 s at the latest",
+            "a connection is opened at once, and what is sent on it comes late; where nobody "
+            "answers, it is opened all the same and then reset",
+            "to what listens in it, connections come from its own address meanwhile",
+        )
+
+    def disturbing(self, what: Impairment) -> Iterator[Change]:
+        """Raises Gone, ChaoskitError."""
+        queues, _ = self._way(what)
+        network = self.network_key()
+        if queues:
+            shown = qdisc.rounded(_netem(what), qdisc.handle_of(self.mark))
+            for queue in queues:
+                yield Change(f"qdisc {queue.place} in {network}", qdisc.DEFAULT, shown)
+            return
+        at = self._redirect(network)
+        yield Change(f"nat in {network}", None, at.nat)
+        yield Change(f"proxy in {network}", None, at.mark)
+        yield Change(f"rules in {network}", None, at.rules)
+
+    def disturbed(self, change: Change) -> Json:
+        """What the cell holds now. Raises Gone, ChaoskitError."""
+        kind, place, network = _parts(change)
+        if kind == "qdisc":
+            return _at(place, network, qdisc.root_of)
+        name, at = str(change.put), self._redirect(network)
+        there = at.left() if kind == "proxy" else at.has_table(name)
+        return name if there else None
+
+    def disturb(self, what: Impairment, change: Change) -> None:
+        kind, place, network = _parts(change)
+        match kind:
+            case "qdisc":
+                handle = _handle(change)
+                _at(place, network, lambda index: qdisc.put(index, _netem(what), handle))
+            case "nat":
+                self._redirect(network).load_nat()
+            case "proxy":
+                self._redirect(network).start(what)
+            case _:
+                self._redirect(network).load_rules(what)
+
+    def calm(self, change: Change, *, whatever: bool = False) -> None:
+        kind, place, network = _parts(change)
+        if kind == "qdisc":
+            handle = None if whatever else _handle(change)
+            _at(place, network, lambda index: qdisc.delete(index, handle))
+        elif kind == "proxy":
+            self._redirect(network).end()
+        else:
+            self._redirect(network).delete(str(change.put))
+
+    def keep_disturbed(self, changes: Sequence[Change]) -> None:
+        """Raises ChaoskitError when the proxy is gone: then nobody could connect any more."""
+        at = self._redirected(changes)
+        if at is not None and self.root.alive() and not at.alive():
+            raise ChaoskitError("the proxy in its network has ended")
+
+    def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
+        if at := self._redirected(changes):
+            with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
+                at.readdress(what)
+
+    def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
+        """Raises Gone, ChaoskitError, Interrupted."""
+        if (at := self._redirected(changes)) is None:
+            return None
+        if not at.has_toxics(what):
+            return False
+        least = max(0.0, what.number("delay") - what.number("jitter"))
+        if what.values["distribution"] != "uniform":
+            least = 0.0
+        if least > LONGEST_PROBE:
+            return None
+        return all(
+            at.inside(partial(self._delayed, at, what, link, mark, least))
+            for link, mark in ((OPENED, at.socket_mark + 1), (ACCEPTED, at.socket_mark + 2))
+        )
+
+    def _delayed(
+        self, at: Redirect, what: Impairment, link: str, socket_mark: int, least: float
+    ) -> bool:
+        late = {str(toxic["stream"]) for name, toxic in at.toxics(what) if name == link}
+        up, down = (least if way in late else 0.0 for way in ("upstream", "downstream"))
+        return delayed(socket_mark, up, down, self.binding.cancel)
+
+    def _redirected(self, changes: Sequence[Change]) -> Redirect | None:
+        for change in changes:
+            kind, _, network = _parts(change)
+            if kind == "proxy":
+                return self._redirect(network)
+        return None
+
+    def _redirect(self, network: str) -> Redirect:
+        return Redirect(network, self.binding, f"{self.mark}-{parts(network)[0]}")
+
+    def _way(self, what: Impairment) -> tuple[list[_Queue], str]:
+        """The queues for netem; or none, and why not. Raises Gone, and ChaoskitError when it can
+        neither way."""
+        if closed := self.network_closed():
+            raise ChaoskitError(closed)
+        queues, why = _queues(self.network_key(), what)
+        if queues:
+            return queues, ""
+        if what.kind != "latency":
+            raise ChaoskitError(f"{what.kind} needs the kernel's netem, and {why}")
+        if cannot := redirect.missing():
+            raise ChaoskitError(f"{why}; and {cannot}")
+        return [], why
+
+
+def _queues(network: str, what: Impairment) -> tuple[list[_Queue], str]:
+    """Every queue that the packets meet; or none, and why netem must not be put there."""
+    if lacking := qdisc.missing():
+        return [], lacking
+    if any(what.values.get(name) for name in ("peers", "peer_ports", "own_ports")):
+        return [], "netem would delay what has to do with anybody"
+    found: list[_Queue] = []
+    ours = {device.index: device for device in qdisc.devices(down=True)}
+    for device in in_network(*parts(network), qdisc.devices):
+        if what.direction != "in":
+            found.append(_Queue(device.index, device.name))
+        if what.direction != "out":
+            end = ours.get(device.link)
+            if device.kind != "veth" or end is None or not _ends(end, device):
+                return [], f"what comes to its {device.name} is in no queue of this machine's"
+            found.append(_Queue(device.index, device.name, device.link))
+    for queue in found:
+        now = _at(queue.place, network, qdisc.root_of)
+        if now != qdisc.DEFAULT:
+            there = f"{now['kind']} {now['handle']}" if isinstance(now, dict) else now
+            return [], f"its {queue.name} has a root qdisc ({there}) that is not ours to replace"
+    return found, "" if found else "none of its network devices is up"
+
+
+def _ends(end: qdisc.Device, device: qdisc.Device) -> bool:
+    return end.kind == "veth" and end.link == device.index
+
+
+def _parts(change: Change) -> tuple[str, str, str]:
+    """What a cell is, where (of a qdisc), and the key of the network."""
+    place, _, network = change.key.partition(" in ")
+    kind, _, place = place.partition(" ")
+    return kind, place, network
+
+
+def _at(place: str, network: str, work: Callable[[int], R]) -> R:
+    """Work on a device, where it is. Raises Gone when it is no more, or another has its number."""
+    first, *rest = place.split()
+    if not rest:
+        return in_network(*parts(network), lambda: work(int(first)))
+    for end in qdisc.devices(down=True):
+        if (end.index, end.kind, end.link) == (int(first), "veth", int(rest[-1])):
+            return work(end.index)
+    raise Gone(f"the network device {first} is no more, or is another")
+
+
+def _handle(change: Change) -> str:
+    assert isinstance(change.put, dict)
+    return str(change.put["handle"])
+
+
+def _netem(what: Impairment) -> Netem:
+    """Raises TypeError for what netem is not used for."""
+    values = dict(what.values)
+    for ours in ("peers", "peer_ports", "own_ports"):
+        values.pop(ours, None)
+    share = values.pop("share", None)
+    if share is not None:
+        values[what.kind] = share
+    return Netem(**values)  # type: ignore[arg-type]
+
+
+def _reordered(what: Impairment) -> Sequence[str]:
+    if what.kind == "latency" and what.number("jitter"):
+        return ("packets that come closer together than the jitter overtake each other",)
+    return ()
