@@ -309,11 +309,12 @@ def tree(root: Process) -> list[Process]:
 def not_inherited() -> list[tuple[int, int]]:
     """For posix_spawn: closes what whoever called chaoskit has left open for it, whose pipe would
     hang on the child, and which would count as the child's."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # What is above it, it refuses to close.
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for number in map(int, os.listdir("/proc/self/fd")):
         with contextlib.suppress(OSError):
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append((os.POSIX_SPAWN_CLOSE, int(name)))
+            if 2 < number < most and os.get_inheritable(number):
+                found.append((os.POSIX_SPAWN_CLOSE, number))
     return found
 
 

@@ -100,7 +100,7 @@ class Disturbance(Fault[HasPackets]):
         try:
             there = super().took(target, changes)
             return there and target.shows_disturbance(self.what, changes) is not False
-        except (Gone, Interrupted):
+        except Interrupted:
             raise
         except ChaoskitError:
-            return False  # It does not answer: that is no proof of anything.
+            return False  # It does not answer, or not any more: that is no proof of anything.

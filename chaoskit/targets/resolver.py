@@ -47,6 +47,7 @@ class Resolver(Network):
         try:
             text = _read_inside(self.root, _CONFIGURATION)
         except FileNotFoundError:
+            self.root.stat()
             text = ""
         except OSError as error:
             self.root.stat()
