@@ -486,18 +486,6 @@ def test_a_selector_that_meets_nothing_is_refused(
     assert done.returncode == 3 and "matches nothing that runs: web0 is exited" in said
 
 
-def test_a_name_is_that_of_the_container_and_not_of_a_link_to_it(
-    daemon: Daemon, tmp_path: Path, state_folder: Path
-) -> None:
-    """A link adds `web/db` to the names of db."""
-    net = daemon.network()
-    db = daemon.run(name="db", network=net.name)
-    daemon.run(name="web", network=net.name, links={"db": "db"})
-    file = write(tmp_path / "e.json", step("pause", daemon.url, pick="all", name="web*"))
-    done = chaoskit("plan", file, "--json", state=state_folder)
-    assert done.returncode == 0 and db.id not in done.stdout, done.stdout
-
-
 # --- never touched
 
 
