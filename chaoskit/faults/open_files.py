@@ -12,6 +12,7 @@ from chaoskit.errors import Gone
 from chaoskit.faults.burden import Burden
 from chaoskit.model.fault import Change, Ends, Fault
 from chaoskit.model.units import Json, Percent
+from chaoskit.procfs import Process
 
 SPARE = 1000
 """Descriptors of the machine's table that are always left."""
@@ -138,12 +139,20 @@ class OpenFiles(Burden[HasBurdensAndProcesses]):
             super().unmake(target, change)
             return
         _set(target.process(change.key), change.was)
-        # What it has started meanwhile was born with the low limit, and has no cell of its own.
-        # (Who has one is younger, and so was undone before.)
-        while heirs := [p for p in target.below(change.key) if _has(p, change.put)]:
+        while heirs := [p for p in self._younger(target, change) if _has(p, change.put)]:
             for process in heirs:
                 with contextlib.suppress(Gone):
                     _set(process, change.was)
+
+    def _younger(self, target: HasBurdensAndProcesses, change: Change) -> Iterator[Proc]:
+        """What it has started meanwhile was born with the low limit, and has no cell of its own.
+        (Who has one is younger, and so was undone before.) It may be below it no more: whose parent
+        ends is given to another one, of a container to its first process."""
+        yield from target.below(change.key)
+        began = Process.from_key(change.key).start
+        for process in target.tree():
+            if Process.from_key(process.key).start > began:
+                yield process
 
     def took(self, target: HasBurdensAndProcesses, changes: Sequence[Change]) -> bool:
         if self.leave is None:

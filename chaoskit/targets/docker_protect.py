@@ -16,6 +16,10 @@ PROTECT = "chaoskit.protect"
 """The label that protects a container, with the value `true`."""
 _HELPERS = ("moby/buildkit", "docker/desktop-", "docker/volumes-backup", "tonistiigi/binfmt")
 _ID = re.compile(r"[0-9a-f]{64}")
+_MOUNTED = re.compile(
+    r"/(?:containers|overlay-containers)/([0-9a-f]{64})/(?:userdata/)?"
+    r"(?:hostname|hosts|resolv\.conf) "
+)
 
 
 def why_protected(told: Mapping[str, Any], ours: frozenset[str]) -> str | None:
@@ -42,7 +46,7 @@ def with_chaoskit() -> frozenset[str]:
     """
     own = self_and_ancestors()
     ours = Process.at(os.getpid()).namespace("mnt")
-    found: set[str] = set()
+    found = mounted_into_us()
     for process in processes():
         try:
             another = of_chaoskit(process) or runs_chaoskit(process.cmdline())
@@ -51,6 +55,21 @@ def with_chaoskit() -> frozenset[str]:
         except (Gone, PermissionError):
             continue
     return frozenset(found)
+
+
+def container_key(id: str) -> str:
+    """By what a run holds a container, and what is in it."""
+    return f"container {id}"
+
+
+def mounted_into_us(mounts: str = "/proc/self/mountinfo") -> set[str]:
+    """The container that we are in, by the files that its daemon has mounted into it: one with a
+    view of its own of the control groups sees no id there."""
+    try:
+        with open(mounts) as file:
+            return set(_MOUNTED.findall(file.read()))
+    except OSError:
+        return set()
 
 
 def container_ids(process: Process) -> set[str]:

@@ -16,9 +16,9 @@ from functools import partial
 from chaoskit import nft
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.matching import of_chaoskit
-from chaoskit.model.binding import Binding
 from chaoskit.namespaces import in_network, in_new_network, members, networks, number_of
 from chaoskit.procfs import Process
+from chaoskit.targets.rooted import Rooted
 
 _KEY = re.compile(r"netns (\d+) of (\S+)")
 _OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
@@ -27,19 +27,12 @@ _SHOWN = 3
 """How many of those who share the network are named."""
 
 
-class Network:
+class Network(Rooted):
     """A target whose packets can be looked at: gives the capability `HasNetwork`.
 
     Everything is done by `nft_runner`: a target whose namespace cannot be entered from here may
     have another one, with keys of its own.
     """
-
-    binding: Binding
-    root: Process
-
-    @property
-    def mark(self) -> str:
-        return f"{self.binding.mark}-{self.root.pid}"
 
     def network_key(self) -> str:
         """Its network namespace and who is in it first: both are of this incarnation. Raises
@@ -142,7 +135,7 @@ def _only_loopback() -> bool:
 
 def _groups(process: Process) -> set[str]:
     """Its control groups; the root of a hierarchy says nothing of who it belongs to."""
-    return set(process.cgroups()) - {"/"}
+    return set(process.cgroups().values()) - {"/"}
 
 
 def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:

@@ -17,8 +17,9 @@ OPENED, ACCEPTED = "opened", "accepted"
 PEERS = ("peers4", "peers6")
 """The sets of the addresses that are meant, where not everybody is."""
 EVERYTHING = Impairment("latency", "both")
-_PRIORITY = -110
-"""Before other rules that translate (they have -100): those see what the proxy sends on."""
+_PRIORITY = -90
+"""After other rules that translate (they have -100): what is led elsewhere by those is theirs, and
+would not get there through a proxy."""
 _MEANT = "tcp flags & (fin | syn | rst | ack) == syn meta l4proto @lease"
 
 

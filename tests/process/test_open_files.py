@@ -127,6 +127,20 @@ def test_a_child_that_is_born_meanwhile_gets_the_old_limit_back(target: Beside) 
     assert [child.file_limit() for child in children] == [before] * 2
 
 
+def test_one_whose_parent_has_ended_gets_it_back_where_the_target_still_counts_it(
+    target: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container whoever is left alone is given to its first process."""
+    before = target.root.file_limit()
+    fault = OpenFiles(leave=20)
+    changes = inject(fault, target)
+    orphan = Process.at(int(target.ask("fork")))
+    monkeypatch.setattr(type(target), "below", lambda *_: [])
+    assert orphan.key in [process.key for process in target.tree()]
+    undo(fault, target, changes)
+    assert orphan.file_limit() == before
+
+
 def test_a_child_that_is_born_during_the_injection_is_found(target: Beside) -> None:
     before = target.root.file_limit()
     fault = OpenFiles(leave=20)

@@ -41,16 +41,36 @@ def price(item: str, patience: float) -> str | None:
 
 def write(made: Sequence[Order], patience: float) -> None:
     """All of them or none; one that is there already is left as it is."""
+    given = json.dumps([order._asdict() for order in made])
     with pg.Connection(HOST, patience) as database:
-        database.query(_WRITE, json.dumps([order._asdict() for order in made]))
+        database.query(_WRITE, given, given)
 
 
 _WRITE = """
+insert into slips
+select given.one ->> 'id', rpad(concat_ws(' ', given.one ->> 'item', given.one ->> 'id'), 1900, '.')
+from jsonb_array_elements(%s) as given (one)
+on conflict do nothing;
+
 insert into orders
 select (jsonb_populate_record(null::orders, given.one || jsonb_build_object(
     'price', items.price, 'cents', (items.price * 100)::integer, 'placed', now()))).*
 from jsonb_array_elements(%s) as given (one) join items on items.name = given.one ->> 'item'
 on conflict do nothing
+"""
+
+
+def forget(patience: float) -> None:
+    """Orders of long ago, as the disk is small."""
+    with pg.Connection(HOST, patience) as database:
+        database.query(_FORGET)
+
+
+_FORGET = """
+create temporary table old on commit drop as
+select id from orders where placed < now() - interval '10 minutes';
+delete from slips where id in (select id from old);
+delete from orders where id in (select id from old)
 """
 
 

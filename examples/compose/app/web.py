@@ -88,7 +88,7 @@ def order(name: str, times: int) -> Answer:
 
     A queue that was asked and did not answer may have it too: an id is written only once.
     """
-    made = [orders.Order(uuid.uuid4().hex, name, SIDE) for _ in range(min(times, 1000))]
+    made = [orders.Order(uuid.uuid4().hex, name, SIDE) for _ in range(min(times, 2000))]
     try:
         resp.ask("cache", CACHE_PATIENCE, "LPUSH", orders.WAITING, *map(orders.to_text, made))
     except FAILURES:
