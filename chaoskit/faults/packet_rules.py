@@ -35,7 +35,7 @@ PEERS = ("peers4", "peers6")
 _KEEPS_THE_LINK = ("meta l4proto igmp return", "icmpv6 type { 130-137, 143 } return")
 """Who lives next door and which groups somebody is in: with IPv4 no rule of this family sees that
 at all (ARP), so with IPv6 none touches it."""
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _WITH_PORTS = "{ tcp, udp, sctp, dccp, udplite }"
 
 

@@ -24,6 +24,7 @@ from chaoskit.journal import State
 from chaoskit.model.units import Json
 from chaoskit.model.verdict import Verdict
 from chaoskit.recovery import recover, scan
+from chaoskit.targets.resolver import leftover_resolvers
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Specimen, Trial
 
@@ -41,7 +42,8 @@ class Boxed(Specimen):
         return {"docker": {"name": self.container.name, "host": self.daemon.url}}
 
     def snapshot(self, runs: Sequence[str]) -> Json:
-        return cells.rules(self.target_then)
+        helpers = [m for m, _ in leftover_resolvers() if any(run in m for run in runs)]
+        return {"rules": cells.rules(self.target_then), "helpers": list[Json](helpers)}
 
     def vanish(self) -> None:
         self.container.remove(force=True)
@@ -60,6 +62,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "loss": {"share": "10%", "direction": "in"},
     "bandwidth": {"rate": "500KB/s"},
     "partition": {"from": ["203.0.113.7"]},
+    "dns": {"names": ["api.example"]},
 }
 
 
@@ -75,6 +78,15 @@ def test_the_guardian_puts_the_rules_back(boxed: Boxed, fault: str) -> None:
 )
 def test_death_at_an_exact_point(boxed: Boxed, point: str, by: str) -> None:
     conformance.undone_after_death_at(Trial("drop-network", {"how": "refuse"}, boxed), point, by)
+
+
+@pytest.mark.parametrize("by", ["guardian", "recover"])
+@pytest.mark.parametrize(
+    "point",
+    ["inside:make:1", "after:change:2", "inside:make:5", "after:injected:1", "after:undone:1"],
+)
+def test_death_between_the_helper_and_its_table(boxed: Boxed, point: str, by: str) -> None:
+    conformance.undone_after_death_at(Trial("dns", {"names": ["*"]}, boxed), point, by)
 
 
 def dead_run(boxed: Boxed) -> Trial:
