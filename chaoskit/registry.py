@@ -47,6 +47,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "partition": "chaoskit.faults.partition:Partition",
         "dns": "chaoskit.faults.dns:Dns",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
+        "clock": "chaoskit.faults.clock:Clock",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",

@@ -20,7 +20,7 @@ from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
-from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_clock import ContainerClock
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
@@ -36,7 +36,7 @@ _LISTED = 0.2
 
 
 class ContainerTarget(
-    Burdens, ContainerFiles, Limits, Resolver, Disturbed, ContainerNetworks, Target
+    Burdens, ContainerClock, Limits, Resolver, Disturbed, ContainerNetworks, Target
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
