@@ -21,7 +21,7 @@ from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_again import ContainerAgain
-from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_clock import ContainerClock
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
@@ -38,7 +38,7 @@ _LISTED = 0.2
 
 class ContainerTarget(
     Burdens,
-    ContainerFiles,
+    ContainerClock,
     Limits,
     Resolver,
     Disturbed,
