@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
-from chaoskit.model.container import ContainerState
+from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.limited import Limited
@@ -390,6 +390,48 @@ class HasEndpoints(Protocol):
 
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
+
+
+@runtime_checkable
+class CanBeMadeAgain(IsContainer, Protocol):
+    """A container that can be removed, and made again by others or from what was kept of it."""
+
+    @property
+    def made_by(self) -> str:
+        """Who makes it again when it is gone, as its labels say; empty when nobody does."""
+
+    @property
+    def has_role(self) -> bool:
+        """Whether a successor could be told: a container named by its id has none."""
+
+    def newcomers(self) -> Sequence[str]:
+        """For people: those that have come since, once as many match and run as did then. Raises
+        ChaoskitError when the daemon does not answer."""
+
+    def kept(self) -> dict[str, Json]:
+        """All that it takes to make it again, `told` in it for people. Raises Gone."""
+
+    def why_not_again(self, kept: Mapping[str, Json]) -> str | None:
+        """Why it could not be made again as it is; None when it could."""
+
+    def lost(self, kept: Mapping[str, Json]) -> Sequence[str]:
+        """What will be otherwise when it is made again, for the plan."""
+
+    def get_ready(self, kept: dict[str, Json]) -> None:
+        """Make a double of it that is not started: it holds the image and the volumes, and what
+        the daemon does not take is known before anything is removed."""
+
+    def remove(self) -> None:
+        """Remove it, running or not. Its volumes stay. An undo that finds it soon afterwards knows
+        that it is doomed. Raises Gone."""
+
+    def standing(self, kept: dict[str, Json]) -> tuple[Standing, str]:
+        """What has become of it, and for people what is otherwise. Raises Gone when somebody else
+        has removed it, or made one of its name, or removed the one that was made again."""
+
+    def make_again(self, kept: dict[str, Json]) -> None:
+        """Its double takes its name and is started, whatever part of that was done before; the
+        double of one that was never removed goes. Raises ChaoskitError, Gone."""
 
 
 @runtime_checkable

@@ -46,6 +46,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
         "partition": "chaoskit.faults.partition:Partition",
         "dns": "chaoskit.faults.dns:Dns",
+        "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
     "targets": {

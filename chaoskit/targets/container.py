@@ -20,6 +20,7 @@ from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_again import ContainerAgain
 from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
@@ -36,7 +37,14 @@ _LISTED = 0.2
 
 
 class ContainerTarget(
-    Burdens, ContainerFiles, Limits, Resolver, Disturbed, ContainerNetworks, Target
+    Burdens,
+    ContainerFiles,
+    Limits,
+    Resolver,
+    Disturbed,
+    ContainerNetworks,
+    ContainerAgain,
+    Target,
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
@@ -96,7 +104,7 @@ class ContainerTarget(
         return self.id
 
     @property
-    def daemon(self) -> Daemon:  # type: ignore[override]  # Looked up when asked for.
+    def daemon(self) -> Daemon:
         return daemon(self.place)
 
     @property
