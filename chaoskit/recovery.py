@@ -225,6 +225,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     """Find what marks of ours are left on this machine without any journal: helper processes,
     tables of rules in any network that a process is in, toxics on a proxy server in the usual
     place, and filler files in `folders`. What belongs to a run that is going on is left out.
+    A netem qdisc has no room for a mark: one of ours is known from its run's journal only.
     """
     from chaoskit.procfs import with_argument
     from chaoskit.targets.burdens import leftover_helpers

@@ -21,6 +21,7 @@ from chaoskit import nft
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError
 from chaoskit.proxy.control import Control
+from chaoskit.proxy.descriptors import open_many
 from chaoskit.proxy.original import RedirectedLink
 from chaoskit.proxy.server import Server
 
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--ends-at", required=True, type=float, help="CLOCK_MONOTONIC seconds")
     parser.add_argument("--seed", required=True, type=int)
     args = parser.parse_args()
+    open_many()
     server = Server(seed=args.seed)
     control = Control(server)
     parting = Parting(server, args.rules)
