@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from chaoskit import qdisc
 from chaoskit.errors import ChaoskitError, Gone
@@ -45,6 +45,11 @@ class _Queue:
 class Disturbed(Network):
     """Gives the capability `HasPackets`. Cells: `qdisc ...` for each device, or `nat`, `proxy` and
     `rules`; see `chaoskit.targets.redirect`. The key of each ends with that of the network."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def label(self) -> str: ...
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         try:
@@ -125,8 +130,14 @@ class Disturbed(Network):
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when the proxy is gone: then nobody could connect any more."""
         at = self._redirected(changes)
-        if at is not None and self.root.alive() and not at.alive():
-            raise ChaoskitError("the proxy in its network has ended")
+        if at is None or at.alive():
+            return
+        with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
+            at.has_table(at.rules)
+            # Its first process may be gone: others can be in that network.
+            raise ChaoskitError(
+                f"the proxy in the network of {self.label} has ended: {at.last_words()}"
+            )
 
     def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
         if at := self._redirected(changes):
@@ -178,6 +189,11 @@ class Disturbed(Network):
             raise ChaoskitError(f"{what.kind} needs the kernel's netem, and {why}")
         if cannot := redirect.missing():
             raise ChaoskitError(f"{why}; and {cannot}")
+        if others := self._redirect(self.network_key()).others():
+            raise ChaoskitError(
+                f"{why}, and connections in its network are redirected by chaoskit already "
+                f"(table {others[0]}): twice at once is not possible"
+            )
         return [], why
 
 

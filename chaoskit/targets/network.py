@@ -21,7 +21,7 @@ from chaoskit.namespaces import in_network, in_new_network, members, networks, n
 from chaoskit.procfs import Process
 
 _KEY = re.compile(r"netns (\d+) of (\S+)")
-_OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
+OF_A_RUN = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
 """How a table is called that a run has made."""
 _SHOWN = 3
 """How many of those who share the network are named."""
@@ -142,7 +142,7 @@ def _only_loopback() -> bool:
 
 def _groups(process: Process) -> set[str]:
     """Its control groups; the root of a hierarchy says nothing of who it belongs to."""
-    return set(process.cgroups()) - {"/"}
+    return set(process.cgroups().values()) - {"/"}
 
 
 def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:
@@ -154,7 +154,7 @@ def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:
         runner = partial(_run_in, number, process)
         with contextlib.suppress(ChaoskitError):
             for name in nft.tables(runner):
-                if _OURS.fullmatch(name):
+                if OF_A_RUN.fullmatch(name):
                     yield name, number, partial(nft.delete, runner, name)
 
 

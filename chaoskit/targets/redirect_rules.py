@@ -12,11 +12,16 @@ from typing import Any
 
 from chaoskit.model.impairment import Impairment
 
+LEASE = 5
+"""Seconds for which the rules have force; the proxy renews that each second while it lives."""
 OPENED, ACCEPTED = "opened", "accepted"
 """The proxy's links: for connections that the target opens, and for those that come to it."""
 PEERS = ("peers4", "peers6")
 """The sets of the addresses that are meant, where not everybody is."""
 EVERYTHING = Impairment("latency", "both")
+OURS, OURS_MASK = 0x1C5A0000, 0xFFFF0003
+"""What is the same in the socket marks of all proxies of ours. None is redirected by any table of
+ours: two in one network would lead to each other, round and round."""
 _PRIORITY = -110
 """Before other rules that translate (they have -100): those see what the proxy sends on."""
 _MEANT = "tcp flags & (fin | syn | rst | ack) == syn meta l4proto @lease"
@@ -37,7 +42,7 @@ def body(what: Impairment, mark: int, ports: Mapping[str, int], lease: int) -> s
         f"meta mark {mark + 1} {_MEANT} redirect to :{ports[OPENED]}",
         f"meta mark {mark + 2} {_MEANT} redirect to :{ports[ACCEPTED]}",
         'oifname "lo" return',
-        f"meta mark {mark} return",
+        f"meta mark & {OURS_MASK:#x} == {OURS:#x} return",
         *_picked(what, "daddr", "dport", "sport", ports[OPENED]),
     ]
     accepted = [
