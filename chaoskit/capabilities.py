@@ -317,7 +317,7 @@ class HasNetwork(Protocol):
 
     def addresses_of(self, peer: str) -> Sequence[str]:
         """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
-        ChaoskitError when there are none, or when nobody can be asked."""
+        Nobody when there surely are none, ChaoskitError when nobody can be asked."""
 
 
 @runtime_checkable

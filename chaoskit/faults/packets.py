@@ -97,10 +97,10 @@ class PacketFault(Fault[HasNetwork]):
         target.drop_table(change.key)
 
     def keep(self, target: HasNetwork, changes: Sequence[Change]) -> None:
-        """A name that has other addresses by now means those; one that has none any more means the
-        last that it had."""
+        """A name that has other addresses by now means those; one that cannot be looked up any more
+        means the last that it had, and a container that has gone is nobody."""
         known = peers.peers_of(target, self.whom)
-        addresses = known.addresses()  # As they were told since a second ago.
+        addresses = known.addresses(later=True)  # As they were told since a second ago.
         known.again()
         if self.whom and addresses != known.loaded:
             for change in changes[-1:]:

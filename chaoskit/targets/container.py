@@ -12,7 +12,7 @@ from typing import Any
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import ChaoskitError, Gone, Nobody
 from chaoskit.freezer import frozen
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
@@ -264,8 +264,8 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
-        `service:NAME` (of compose, in its own project) names, now. Raises ChaoskitError when there
-        are none, NoDaemon."""
+        `service:NAME` (of compose, in its own project) names, now. Raises Nobody when there are
+        none, NoDaemon, and ChaoskitError for a service when the target is of no project."""
         kind, _, name = peer.partition(":")
         project = (self.told.get("Config", {}).get("Labels") or {}).get(PROJECT)
         match kind:
@@ -273,6 +273,11 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
                 wanted = ContainerMatch(name=name)
             case "label":
                 wanted = ContainerMatch(label=name)
+            case _ if project is None:
+                raise ChaoskitError(
+                    f"{self.name} is of no compose project, so {peer} could be any project's: say "
+                    "`container:NAME` or `label:KEY=VALUE`"
+                )
             case _:
                 wanted = ContainerMatch(compose_service=name, compose_project=project)
         found = [
@@ -284,7 +289,7 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
             if address
         ]
         if not found:
-            raise ChaoskitError(f"no container with an address is {peer}")
+            raise Nobody(f"no container with an address is {peer}")
         return found
 
     def pause(self) -> None:

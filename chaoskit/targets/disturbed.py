@@ -148,7 +148,7 @@ class Disturbed(Network):
         """Raises Gone, ChaoskitError, Interrupted."""
         if (at := self._redirected(changes)) is None:
             return None
-        if not at.has_toxics(what):
+        if not at.has_toxics(what) or not at.means_somebody(what):
             return False
         least = max(0.0, what.number("delay") - what.number("jitter"))
         if what.values["distribution"] != "uniform":

@@ -163,6 +163,14 @@ class Redirect:
                 return False
         return True
 
+    def means_somebody(self, what: Impairment) -> bool:
+        """Whether there is a peer left whose connections are redirected. Raises Gone,
+        ChaoskitError."""
+        if not (named := redirect_rules.peers(what)):
+            return True
+        there = nft.contents(self._nft, self.rules).elements
+        return any(there.get(name) for name in named)
+
     def end(self) -> None:
         """Have it part; by force when it does not."""
         for number in (signal.SIGTERM, signal.SIGKILL):

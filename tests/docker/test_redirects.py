@@ -165,21 +165,6 @@ def test_a_proxy_without_arguments_yet_has_not_ended(
     cells.undo(fault, on, changes)
 
 
-def test_a_proxy_without_arguments_yet_has_not_ended(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the kernel shows it for a moment: whoever looks by the arguments sees nobody."""
-    shown = proxy_process._proxies
-    looks = iter(range(3))
-    monkeypatch.setattr(
-        proxy_process, "_proxies", lambda: [] if next(looks, None) is not None else shown()
-    )
-    on, fault = pair.target(), SlowNetwork(DELAY)
-    changes = cells.inject(fault, on)
-    monkeypatch.undo()
-    cells.undo(fault, on, changes)
-
-
 def test_the_proxy_may_have_as_many_connections_as_it_can(pair: Pair) -> None:
     import resource
 
@@ -191,3 +176,20 @@ def test_the_proxy_may_have_as_many_connections_as_it_can(pair: Pair) -> None:
             assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_peer_that_has_gone_has_no_connections_to_delay(pair: Pair) -> None:
+    """The next container gets its address, and is another."""
+    on, fault = pair.target(), SlowNetwork(DELAY, peers=(f"container:{pair.db.name}",))
+    changes = cells.inject(fault, on)
+    assert fault.took(on, changes)
+    pair.db.container.stop()
+
+    def forgotten() -> bool:
+        fault.keep(on, changes)
+        return not fault.took(on, changes)
+
+    assert until(forgotten, SOON)
+    told = fault.refuse(on)
+    assert told is not None and "no container with an address" in told
+    cells.undo(fault, on, changes)
