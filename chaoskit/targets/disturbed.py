@@ -4,6 +4,7 @@ may have, or, for delays alone, by a proxy of ours to which its TCP connections 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,13 +110,14 @@ class Disturbed(Network):
         match kind:
             case "qdisc":
                 handle = _handle(change)
-                _at(place, network, lambda index: qdisc.put(index, _netem(what), handle))
+                put = partial(qdisc.put, what=_netem(what), handle=handle)
+                _at(place, network, put, living=True)
             case "nat":
-                self._redirect(network).load_nat()
+                self._redirect(network, living=True).load_nat()
             case "proxy":
-                self._redirect(network).start(what)
+                self._redirect(network, living=True).start(what)
             case _:
-                self._redirect(network).load_rules(what)
+                self._redirect(network, living=True).load_rules(what)
 
     def calm(self, change: Change, *, whatever: bool = False) -> None:
         kind, place, network = _parts(change)
@@ -174,8 +176,9 @@ class Disturbed(Network):
                 return self._redirect(network)
         return None
 
-    def _redirect(self, network: str) -> Redirect:
-        return Redirect(network, self.binding, f"{self.mark}-{parts(network)[0]}")
+    def _redirect(self, network: str, *, living: bool = False) -> Redirect:
+        mark = f"{self.mark}-{parts(network)[0].number}"
+        return Redirect(network, self.binding, mark, living)
 
     def _way(self, what: Impairment) -> tuple[list[_Queue], str]:
         """The queues for netem; or none, and why not. Raises Gone, and ChaoskitError when it can
@@ -205,20 +208,44 @@ def _queues(network: str, what: Impairment) -> tuple[list[_Queue], str]:
         return [], "netem would delay what has to do with anybody"
     found: list[_Queue] = []
     ours = {device.index: device for device in qdisc.devices(down=True)}
+    here, there = _mutual(network)
     for device in in_network(*parts(network), qdisc.devices):
         if what.direction != "in":
             found.append(_Queue(device.index, device.name))
         if what.direction != "out":
             end = ours.get(device.link)
-            if device.kind != "veth" or end is None or not _ends(end, device):
+            other = device.kind != "veth" or end is None or not _ends(end, device)
+            # The index of a device says nothing without the network that it is in.
+            if other or here is None or there is None or device.link_network != here:
+                return [], f"what comes to its {device.name} is in no queue of this machine's"
+            if end is None or end.link_network != there:
                 return [], f"what comes to its {device.name} is in no queue of this machine's"
             found.append(_Queue(device.index, device.name, device.link))
     for queue in found:
-        now = _at(queue.place, network, qdisc.root_of)
-        if now != qdisc.DEFAULT:
-            there = f"{now['kind']} {now['handle']}" if isinstance(now, dict) else now
-            return [], f"its {queue.name} has a root qdisc ({there}) that is not ours to replace"
+        root = _at(queue.place, network, qdisc.root_of)
+        if root != qdisc.DEFAULT:
+            shown = f"{root['kind']} {root['handle']}" if isinstance(root, dict) else root
+            return [], f"its {queue.name} has a root qdisc ({shown}) that is not ours to replace"
     return found, "" if found else "none of its network devices is up"
+
+
+def _mutual(network: str) -> tuple[int | None, int | None]:
+    """By which number that network knows ours, and ours knows it; None when it does not. Raises
+    Gone."""
+    ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    theirs = -1
+    try:
+
+        def inside() -> tuple[int, int | None]:
+            opened = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            return opened, qdisc.network_number(ours)
+
+        theirs, here = in_network(*parts(network), inside)
+        return here, qdisc.network_number(theirs)
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
 
 
 def _ends(end: qdisc.Device, device: qdisc.Device) -> bool:
@@ -232,13 +259,15 @@ def _parts(change: Change) -> tuple[str, str, str]:
     return kind, place, network
 
 
-def _at(place: str, network: str, work: Callable[[int], R]) -> R:
+def _at(place: str, network: str, work: Callable[[int], R], *, living: bool = False) -> R:
     """Work on a device, where it is. Raises Gone when it is no more, or another has its number."""
     first, *rest = place.split()
     if not rest:
-        return in_network(*parts(network), lambda: work(int(first)))
+        return in_network(*parts(network), lambda: work(int(first)), living=living)
+    _, there = _mutual(network)
     for end in qdisc.devices(down=True):
-        if (end.index, end.kind, end.link) == (int(first), "veth", int(rest[-1])):
+        known = (end.index, end.kind, end.link, end.link_network)
+        if known == (int(first), "veth", int(rest[-1]), there) and there is not None:
             return work(end.index)
     raise Gone(f"the network device {first} is no more, or is another")
 

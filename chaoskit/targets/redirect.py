@@ -46,11 +46,12 @@ _KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state
 @dataclass(frozen=True)
 class Redirect:
     """Of one network namespace. key: of the namespace, see `network`. mark: unique to it and to the
-    step."""
+    step. living: to put something there, see `in_network`."""
 
     key: str
     binding: Binding
     mark: str
+    living: bool = False
 
     @property
     def rules(self) -> str:
@@ -183,7 +184,7 @@ class Redirect:
 
     def inside(self, work: Callable[[], R]) -> R:
         """Done in the namespace. Raises Gone when nobody is in it any more."""
-        return in_network(*parts(self.key), work)
+        return in_network(*parts(self.key), work, living=self.living)
 
     def _nft(self, arguments: Sequence[str], commands: str) -> str:
         return self.inside(lambda: nft.here(arguments, commands))

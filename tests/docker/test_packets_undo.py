@@ -201,7 +201,10 @@ def guest(boxed: Boxed) -> Container:
 
 
 def test_two_containers_in_one_network_do_not_meet(boxed: Boxed, guest: Container) -> None:
-    host, visitor = boxed.target_then, cells.target(boxed.daemon, guest)
+    host, visitor = (
+        cells.target(boxed.daemon, container, cells.binding(allow_shared=True))
+        for container in (boxed.container, guest)
+    )
     before = cells.rules(host)
     fault = Partition(("203.0.113.7",))
     assert any("shares its network" in told for told in fault.remarks(visitor))
