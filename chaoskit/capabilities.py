@@ -350,6 +350,10 @@ class HasPackets(HasNetwork, Protocol):
     def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
         """The addresses that are meant have become those."""
 
+    def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
+        """How many were opened through it so far, by others than us; None where that is not
+        counted. Raises Gone, ChaoskitError."""
+
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
         ChaoskitError, Interrupted."""

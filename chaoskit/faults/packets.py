@@ -138,7 +138,9 @@ class PacketFault(Fault[HasNetwork]):
     def no_outcome(
         self, target: HasNetwork, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
-        """How many packets it met. None at all is worth knowing: then nothing was tried."""
+        """How many packets it met. None at all is worth knowing: then nothing was tried. Where the
+        file names peers or ports they were most likely the wrong ones; where it does not, a quiet
+        network was cut all the same."""
         try:
             found = target.table_contents(changes[-1].key).packets
         except ChaoskitError:
@@ -149,7 +151,9 @@ class PacketFault(Fault[HasNetwork]):
             if chain in found
         ]
         if not sum(map(found.__getitem__, found)):
-            return Outcome("no packet came by that it was meant for")
+            picked = self.picked()
+            named = bool(self.whom or picked.peer_ports or picked.own_ports)
+            return Outcome("no packet came by that it was meant for", unknown=named)
         return Outcome(f"packets {self.done}: {', '.join(counts)}")
 
     def _table(self, target: HasNetwork, addresses: tuple[list[str], list[str]]) -> Table:

@@ -146,6 +146,10 @@ class Disturbed(Network):
             with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
                 at.readdress(what)
 
+    def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
+        at = self._redirected(changes)
+        return None if at is None else at.opened()
+
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Raises Gone, ChaoskitError, Interrupted."""
         if (at := self._redirected(changes)) is None:

@@ -164,6 +164,11 @@ class Redirect:
                 return False
         return True
 
+    def opened(self) -> int:
+        """How many connections were redirected, our own probes left out. Raises Gone,
+        ChaoskitError."""
+        return sum(nft.contents(self._nft, self.rules).packets.values())
+
     def means_somebody(self, what: Impairment) -> bool:
         """Whether there is a peer left whose connections are redirected. Raises Gone,
         ChaoskitError."""

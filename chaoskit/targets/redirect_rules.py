@@ -2,7 +2,8 @@
 
 What stays on the loopback is never touched, and what the proxy sends on is known by its socket
 mark. Only the packet that opens a connection is redirected: those that are open already are not
-ours. The rules have force as long as a lease has an element, which the kernel takes out by itself.
+ours. Who is meant is counted, and our probes are not. The rules have force as long as a lease has
+an element, which the kernel takes out by itself.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def _picked(what: Impairment, address: str, peer_port: str, own_port: str, to: i
         if (ports := what.values.get(name))
     ]
     for end, ports in ends:
-        rules.append(f"tcp {end} {{ {_shown(ports)} }} {_MEANT} redirect to :{to}")
-    return rules if ends else [*rules, f"{_MEANT} redirect to :{to}"]
+        rules.append(f"tcp {end} {{ {_shown(ports)} }} {_MEANT} counter redirect to :{to}")
+    return rules if ends else [*rules, f"{_MEANT} counter redirect to :{to}"]
 
 
 def _shown(ports: Any) -> str:

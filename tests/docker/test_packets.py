@@ -480,8 +480,20 @@ def test_it_tells_how_many_packets_it_met(trio: Trio) -> None:
         first = fault.no_outcome(on, changes, 1.0)
         heard(trio, kind=UDP)
         then = fault.no_outcome(on, changes, 1.0)
-    assert first is not None and "no packet" in first.text
+    assert first is not None and "no packet" in first.text and not first.unknown
     assert then is not None and then.text == "packets lost: 2 that came, 2 that left"
+
+
+@pytest.mark.parametrize(
+    "fault", [DropPackets(peers=("203.0.113.7",)), DropPackets(own_ports=(9,))]
+)
+def test_a_fault_that_met_none_of_whom_it_names_has_tried_nothing(
+    trio: Trio, fault: DropPackets
+) -> None:
+    on = trio.target
+    with hurt(fault, on) as changes:
+        told = fault.no_outcome(on, changes, 1.0)
+    assert told is not None and told.unknown
 
 
 def test_it_is_not_there_when_somebody_has_meddled(trio: Trio) -> None:

@@ -179,7 +179,7 @@ def test_parallel_steps_of_one_run_do_not_meet(boxed: Boxed, tmp_path: Path) -> 
                 "parallel": [
                     step | {"fault": "loss", "share": "10%"},
                     step | {"fault": "bandwidth", "rate": "1MB/s"},
-                    step | {"fault": "partition", "from": ["203.0.113.7"]},
+                    step | {"fault": "drop-network", "protocol": "icmp"},
                 ]
             }
         ],

@@ -193,3 +193,14 @@ def test_a_peer_that_has_gone_has_no_connections_to_delay(pair: Pair) -> None:
     told = fault.refuse(on)
     assert told is not None and "no container with an address" in told
     cells.undo(fault, on, changes)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_delay_that_nobody_met_has_tried_nothing(pair: Pair, used: bool) -> None:
+    on, fault = pair.target(), SlowNetwork(DELAY)
+    with hurt(fault, on) as changes:
+        if used:
+            assert pair.web.reaches(pair.db.address()) and pair.db.reaches(pair.web.address())
+        told = fault.no_outcome(on, changes, 1.0)
+        assert told is not None and told.unknown is not used
+        assert ("no connection was opened" in told.text) is not used, told.text
