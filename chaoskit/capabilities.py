@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
-from chaoskit.model.container import ContainerState
+from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.limited import Limited
@@ -228,16 +228,16 @@ class IsContainer(Protocol):
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 
-    @property
-    def complement(self) -> int:
-        """How many matched when this target was found."""
-
     def state(self) -> ContainerState:
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place. Raises Gone,
+        ChaoskitError."""
 
     def paused(self) -> bool:
         """Whether the incarnation is frozen. Raises Gone when it has ended."""
@@ -394,3 +394,69 @@ class HasEndpoints(Protocol):
 
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
+
+
+@runtime_checkable
+class CanBeMadeAgain(IsContainer, Protocol):
+    """A container that can be removed, and made again by others or from what was kept of it."""
+
+    @property
+    def made_by(self) -> str:
+        """Who makes it again when it is gone, as its labels say; empty when nobody does."""
+
+    @property
+    def has_role(self) -> bool:
+        """Whether a successor could be told: a container named by its id has none."""
+
+    def newcomers(self) -> Sequence[str]:
+        """For people: those that have come since, once as many match and run as did then. Raises
+        ChaoskitError when the daemon does not answer."""
+
+    def kept(self) -> dict[str, Json]:
+        """All that it takes to make it again, `told` in it for people. Raises Gone."""
+
+    def why_not_again(self, kept: Mapping[str, Json]) -> str | None:
+        """Why it could not be made again as it is; None when it could."""
+
+    def lost(self, kept: Mapping[str, Json]) -> Sequence[str]:
+        """What will be otherwise when it is made again, for the plan."""
+
+    def get_ready(self, kept: dict[str, Json]) -> None:
+        """Make a double of it that is not started: it holds the image and the volumes, and what
+        the daemon does not take is known before anything is removed."""
+
+    def remove(self) -> None:
+        """Remove it, running or not. Its volumes stay. An undo that finds it soon afterwards knows
+        that it is doomed. Raises Gone."""
+
+    def standing(self, kept: dict[str, Json]) -> tuple[Standing, str]:
+        """What has become of it, and for people what is otherwise. Raises Gone when somebody else
+        has removed it, or made one of its name, or removed the one that was made again."""
+
+    def make_again(self, kept: dict[str, Json]) -> None:
+        """Its double takes its name and is started, whatever part of that was done before; the
+        double of one that was never removed goes. Raises ChaoskitError, Gone."""
+
+
+@runtime_checkable
+class HasResolver(HasNetwork, Protocol):
+    """Asks name servers, in whose place a helper of ours can answer."""
+
+    def resolvers(self) -> Sequence[str]:
+        """The addresses of its name servers, as its configuration has them now. Raises Gone,
+        ChaoskitError."""
+
+    def answer_names(self, mark: str, plan: Mapping[str, Any]) -> None:
+        """Start the helper (see `chaoskit.helpers.dns`) under that mark, with its sockets open; no
+        query comes to it before a table leads it there. plan: its `names` and `answer`. Raises
+        Gone, ChaoskitError."""
+
+    def answering(self, mark: str) -> Mapping[str, Any] | None:
+        """The whole plan of the living helper of that mark, with the ports that it has (`ends`);
+        None when there is none."""
+
+    def end_answering(self, mark: str) -> None: ...
+
+    def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
+        """What is answered to a query that is sent as the target sends it; None for silence.
+        Raises OSError when it cannot be sent, or is refused; Gone."""

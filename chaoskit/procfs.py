@@ -306,6 +306,18 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
+def not_inherited() -> list[tuple[int, int]]:
+    """For posix_spawn: closes what whoever called chaoskit has left open for it, whose pipe would
+    hang on the child, and which would count as the child's."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # What is above it, it refuses to close.
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if 2 < number < most and os.get_inheritable(number):
+                found.append((os.POSIX_SPAWN_CLOSE, number))
+    return found
+
+
 def with_argument(text: str) -> list[Process]:
     """The living processes that have exactly this among their arguments."""
     found = []

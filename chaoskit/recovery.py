@@ -231,7 +231,8 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     from chaoskit.targets.files import leftover_fillers
     from chaoskit.targets.network import leftover_tables
     from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
-    from chaoskit.targets.proxy_process import leftover_proxies
+    from chaoskit.targets.proxy_process import leftover_proxies, part
+    from chaoskit.targets.resolver import leftover_resolvers
 
     busy = {folder.id for folder in state.unsettled() if folder.in_use()}
 
@@ -239,8 +240,13 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
         """Here, or in a state folder that we do not know: then its guardian is seen."""
         return run in busy or bool(with_argument(f"chaoskit-{run}"))
 
-    # Before the helpers: rules that lead to one lead nowhere without it.
+    # In this order: a proxy to which rules lead takes them away itself, with care for those who are
+    # connected; and rules that lead to a helper lead nowhere without it.
     found = [
+        Leftover(_run_of(mark), "process", f"proxy {process.pid} ({mark})", partial(part, process))
+        for mark, process in leftover_proxies()
+    ]
+    found += [
         Leftover(_run_of(name), "table", f"table {name} in network namespace {number}", end)
         for name, number, end in leftover_tables()
     ]
@@ -251,7 +257,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
             f"helper process {process.pid} ({mark})",
             partial(process.signal, signal.SIGKILL),
         )
-        for mark, process in (*leftover_helpers(), *leftover_proxies())
+        for mark, process in (*leftover_helpers(), *leftover_resolvers())
     ]
     found += [
         Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)

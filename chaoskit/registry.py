@@ -45,6 +45,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "http-error": "chaoskit.faults.http_error:HttpError",
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
         "partition": "chaoskit.faults.partition:Partition",
+        "dns": "chaoskit.faults.dns:Dns",
+        "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
     },
     "targets": {
@@ -59,6 +61,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "process": "chaoskit.probes.process:ProcessProbe",
         "log": "chaoskit.probes.log:LogProbe",
         "file": "chaoskit.probes.file:FileProbe",
+        "docker": "chaoskit.probes.docker:DockerProbe",
     },
 }
 

@@ -27,6 +27,9 @@ from chaoskit.model.target import Target
 AGAIN = 1.0
 """Seconds between two tries to unmake what raised an error."""
 
+PROMPT = 0.25
+"""Seconds that a look may take before the rest of it counts as silence."""
+
 POOL = 16
 """How many targets are worked on at once."""
 
@@ -134,7 +137,8 @@ class _Return:
         self.began = now()
         self.unmade = False
         self.settled_from = self.began
-        """Since when a request of a dead runner would have had time to land."""
+        """Since when a request of a dead runner would have had time to land: whoever it was sent to
+        has answered us since then, and soon."""
         self.trouble = ""
         self.refused = ""
         """What the last try to unmake it raised: so between two tries, too."""
@@ -148,7 +152,7 @@ class _Return:
         if live.fault.way_back() is None:
             return self._over("one way")
         try:
-            found, self.value = live.found()
+            found, self.value = self._look(late)
             if found is Found.OURS and (not self.unmade or late) and now() >= self.again:
                 self.again = now() + AGAIN
                 self.journal.note("unmake", cell=live.cell.number)
@@ -174,6 +178,16 @@ class _Return:
             self.trouble = "it answers again since just now: a request may still be on its way"
             return False
         return self._over("undone" if self.unmade else "was")
+
+    def _look(self, late: bool) -> tuple[Found, object]:
+        """Whose value the cell holds. A request that nobody has read yet waits for as long as we
+        do: that time is none in which it could have landed."""
+        began = now()
+        if late:
+            self.live.fault.ask(self.live.target)
+        found = self.live.found()
+        self.settled_from += max(0.0, now() - began - PROMPT)
+        return found
 
     def _unmake(self) -> None:
         try:

@@ -6,6 +6,7 @@ names it, within some seconds; a container or network that is not there is Gone.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -88,6 +89,7 @@ class Daemon:
         self._clients: dict[float, Any] = {}
         self._silent = -SILENT
         self._version = ""
+        self._listed: tuple[float, list[dict[str, Any]]] = (-math.inf, [])
 
     def look(self, ask: Callable[[Any], R]) -> R:
         """What `ask` gets from the SDK's APIClient. Raises Gone, NoDaemon, ChaoskitError."""
@@ -97,11 +99,17 @@ class Daemon:
         """The same for what takes the daemon its time. longer: seconds that it may take more."""
         return self._call(ask, WORK + longer)
 
-    def containers(self) -> list[dict[str, Any]]:
-        """Every container as its list tells of it, in one request."""
-        found: Any = self._call(lambda api: api.containers(all=True), FIRST)
+    def containers(self, age: float = 0.0) -> list[dict[str, Any]]:
+        """Every container as its list tells of it, in one request; or as the last answer to that
+        did, if it is not older than `age` seconds."""
+        listed, found = self._listed
+        if now() - listed <= age:
+            return found
+        began = now()
+        found = self._call(lambda api: api.containers(all=True), FIRST)
         if not isinstance(found, list) or not all(_has(one, "Id") for one in found):
             raise no_docker(str(self.where), "its list of containers is none")
+        self._listed = began, found
         return found
 
     def inspect(self, container: str) -> dict[str, Any]:
@@ -146,7 +154,7 @@ class Daemon:
                 return api.version(api_version=False)
 
         try:
-            about = _within(FIRST, ask)
+            about = within(FIRST, ask)
         except APIError as error:
             raise no_docker(str(self.where), _told(error)) from error
         except (DockerException, RequestException, OSError, ValueError) as error:
@@ -202,7 +210,7 @@ class Daemon:
         return found
 
 
-def _within(patience: float, ask: Callable[[], R]) -> R:
+def within(patience: float, ask: Callable[[], R]) -> R:
     """What `ask` returns or raises, or TimeoutError: names that are looked up, and answers that
     come a byte at a time, have no time-out of their own."""
     done: list[R] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from chaoskit.docker.client import Daemon, daemon, where
 
 PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
+_SHORT_ID = re.compile(r"[0-9a-f]{12,64}")
 
 
 def _doc(text: str) -> dict[str, str]:
@@ -65,7 +67,8 @@ class ContainerMatch:
     def _matches(self, told: Mapping[str, Any]) -> Iterator[bool]:
         labels: Mapping[str, str] = told.get("Labels") or {}
         if self.name is not None:
-            yield any(fnmatchcase(name.lstrip("/"), self.name) for name in told.get("Names") or [])
+            # Its own: a link gives it a name that begins with that of another container.
+            yield fnmatchcase(name_of(told), self.name)
         for label in (self.label,) if isinstance(self.label, str) else self.label or ():
             key, equals, value = label.partition("=")
             yield key in labels and (not equals or labels[key] == value)
@@ -103,9 +106,12 @@ def networks_of(told: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_image(wanted: str, image: str, number: str) -> bool:
-    """`redis` is any tag of it, from any registry's default place; an id may be cut short."""
-    if image == wanted or number.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:")):
+    """`redis` is any tag of it, from any registry's default place; an id may be cut short, but not
+    so far that it could be a name: `cafe`."""
+    if image == wanted:
         return True
+    if wanted.startswith("sha256:") or _SHORT_ID.fullmatch(wanted):
+        return number.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:"))
     image = image.removeprefix("docker.io/").removeprefix("library/").removeprefix("localhost/")
     last = wanted.rpartition("/")[2]
     if ":" in last or "@" in last:

@@ -272,18 +272,28 @@ class Steps:
     ) -> None:
         """Is the effect really there, on every target? If not, the step was not what it says."""
         missing: dict[str, Target] = {}
+        unknown = ""
         patience = fault.patience if when == "injected" else 0.0
         for pause in backoff(patience):
             if self.session.abort.cancel.wait(pause):
                 raise Interrupted("the run is aborting")
-            missing = {
-                key: lives[0].target
-                for key, lives in groups.items()
-                if lives and not _took(fault, lives)
-            }
+            try:
+                missing = {
+                    key: lives[0].target
+                    for key, lives in groups.items()
+                    if lives and not _took(fault, lives)
+                }
+                unknown = ""
+            except (Interrupted, StateError):
+                raise
+            except (OSError, ChaoskitError) as error:
+                unknown = str(error) or type(error).__name__
+                continue
             if not missing:
                 break
-        self.session.journal.note("proof", step=number, when=when, ok=not missing)
+        self.session.journal.note("proof", step=number, when=when, ok=not (missing or unknown))
+        if unknown:
+            raise NotInjected(f"whether {fault.name} is in cannot be seen: {unknown}")
         if missing:
             whom = _listed(list(missing.values()))
             if when == "injected":
@@ -314,6 +324,8 @@ class Steps:
             except (OSError, ChaoskitError) as error:
                 raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
             for key, lives in list(open_groups.items()):
+                if cancel.is_set:
+                    break
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):
                     del open_groups[key]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import now
-from chaoskit.errors import ChaoskitError
+from chaoskit.errors import ChaoskitError, Refused
 from chaoskit.model.experiment import FaultStep
 from chaoskit.model.fault import Fault
 from chaoskit.model.target import Target
+from chaoskit.model.units import Json
 from chaoskit.undo import Live
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ class Upkeep:
         self._step = step
         self._groups = groups
         self._keeps = type(step.fault).keep is not Fault.keep
-        self._looks = step.selector.target.reborn is not Target.reborn
+        ends = step.fault.ends_target  # Then it is no news that it did.
+        self._looks = not ends and step.selector.target.reborn is not Target.reborn
         self._kept = self._looked = now()
         self._told: set[str] = set()
+        self._seen: dict[str, Json] = {}
         self.every = min(
             KEEP_EVERY if self._keeps else math.inf, LOOK_EVERY if self._looks else math.inf
         )
@@ -63,8 +66,9 @@ class Upkeep:
             reborn = lives[-1].target.reborn()
         except ChaoskitError:
             return  # It cannot be told now; the proof at the end asks again.
-        if reborn is None or fault.ends_target:
+        if reborn is None or fault.ends_target or reborn.ref() == self._seen.get(key):
             return
+        self._seen[key] = reborn.ref()
         if _outlasts(fault, reborn, lives):
             for live in lives:
                 live.target = reborn
@@ -78,6 +82,8 @@ class Upkeep:
         if not again:
             self._told.add(key)
             return
+        if why := fault.refuse(reborn):
+            raise Refused(f"{fault.name} on {reborn.label}, which was restarted: {why}")
         self._steps.inject(self._number, fault, reborn, self._steps.lives, lives)
 
     def _keep(self, lives: list[Live]) -> None:

@@ -7,19 +7,27 @@ before it is told, which incarnation is doomed; an undo that finds it alive ends
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaoskit.capabilities import IsContainer
-from chaoskit.clock import until
+from chaoskit.clock import now, until
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.model.binding import LOST
+from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change, Fault, Found, Outcome
 from chaoskit.model.units import Duration, Json, show_duration
+from chaoskit.procfs import boot_id
 
-_RUNNING, _ENDING, _ENDED, _BACK = "running", "ending", "ended", "running again"
+_RUNNING, _ENDING, _ENDED = "running", "ending", "ended"
+_BACK, _REPLACED = "running again", "replaced"
+STOPPED = (_ENDED, _REPLACED)
+"""What a look answers when the container does not run."""
 _DEATH = 10.0
 """Seconds that a container may take to be gone after SIGKILL."""
 
@@ -72,26 +80,32 @@ class EndContainer(Fault[IsContainer]):
         return self._now(target, change.key)
 
     def found(self, now: Json, change: Change) -> Found:
-        if now in (_RUNNING, _BACK):
+        if now in (_RUNNING, _BACK, _REPLACED):
             return Found.WAS
         return Found.OURS if now in (_ENDING, _ENDED) else Found.FOREIGN
 
     def make(self, target: IsContainer, change: Change) -> None:
-        _marker(target).touch()
+        _marker(target).write_text(f"{boot_id()} {now()}")
         self.end(target)
 
     def unmake(self, target: IsContainer, change: Change) -> None:
         if self._now(target, change.key) == _ENDING:
-            target.signal(signal.SIGKILL)
+            with contextlib.suppress(Gone):  # It has just ended: the container has not gone.
+                target.signal(signal.SIGKILL)
             if not until(lambda: self._now(target, change.key) != _ENDING, _DEATH):
                 raise ChaoskitError("it has been sent SIGKILL and has not ended")
         if self._now(target, change.key) == _ENDED:
             target.start()
+            if not (state := target.state()).runs:
+                raise ChaoskitError(
+                    f"it was started and has ended again with exit code {state.exit}: "
+                    "`docker logs` tells why"
+                )
 
     def took(self, target: IsContainer, changes: Sequence[Change]) -> bool:
         """The incarnation has ended, whatever runs by now."""
         try:
-            return all(self._now(target, change.key) in (_ENDED, _BACK) for change in changes)
+            return all(self._now(target, change.key) in (*STOPPED, _BACK) for change in changes)
         except Gone:
             return True
 
@@ -99,30 +113,44 @@ class EndContainer(Fault[IsContainer]):
         self, target: IsContainer, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
         try:
-            state = target.state()
-            if state.runs and state.started != target.started:
-                # How long it was away is the daemon's to say: our looks have gaps.
-                away = elapsed if state.away is None else state.away
-                told = f"it runs again after {show_duration(away)}{self.by(target, state.policy)}"
-                return self._answer(told, away)
-        except Gone:
-            pass
-        if new := target.successors():
-            return self._answer(f"replaced by {new[-1]} after {show_duration(elapsed)}", elapsed)
+            with contextlib.suppress(Gone):
+                state = target.state()
+                if state.runs and state.started != target.started:
+                    # How long it was away is the daemon's to say: our looks have gaps.
+                    away = elapsed if state.away is None else state.away
+                    told = f"it runs again after {show_duration(away)}{self.by(state)}"
+                    return self._answer(told, away)
+            if new := target.successors():
+                told = f"replaced by {new[-1]} after {show_duration(elapsed)}"
+                return self._answer(told, elapsed)
+        except ChaoskitError:
+            pass  # The daemon does not answer: it may at the next look.
         return None
 
     def no_outcome(
         self, target: IsContainer, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
+        expected = self.replaced_within
+        try:
+            with contextlib.suppress(Gone):
+                target.state()
+        except ChaoskitError as error:
+            told = f"whether somebody started it again cannot be seen: {error}"
+            return Outcome(told, unknown=expected is not None)
         told = f"nobody started it again in {show_duration(elapsed)}, so chaoskit does"
-        return Outcome(told, None if self.replaced_within is None else False)
+        if expected is None:
+            return Outcome(told)
+        if elapsed < expected:
+            told += f", and the step ended before {show_duration(expected)} were over"
+            return Outcome(told, unknown=True)
+        return Outcome(told, held=False)
 
-    def by(self, target: IsContainer, policy: str) -> str:
-        """Who has started it again, for people. The daemon does not apply a policy to what it was
-        asked to end."""
-        if policy == "no" or not target.here:
-            return ", started by somebody else"
-        return f", started by its restart policy ({policy})"
+    def by(self, state: ContainerState) -> str:
+        """Who has started it again, for people. The daemon counts what a restart policy does, and
+        begins anew when somebody starts the container."""
+        if state.restarts:
+            return f", started by its restart policy ({state.policy})"
+        return ", started by somebody else"
 
     def _answer(self, text: str, elapsed: float) -> Outcome:
         if self.replaced_within is None:
@@ -134,10 +162,25 @@ class EndContainer(Fault[IsContainer]):
     def _now(self, target: IsContainer, key: str) -> str:
         state = target.state()
         if not state.runs:
-            return _ENDED
+            return _REPLACED if target.replaced() else _ENDED
         if state.started != key.rpartition(" ")[2]:
             return _BACK
-        return _ENDING if _marker(target).exists() else _RUNNING
+        return _ENDING if self._doomed(target) else _RUNNING
+
+    def _doomed(self, target: IsContainer) -> bool:
+        """Whether it has been told to end and may still do so. Not for ever: who runs long after
+        that was never reached by it."""
+        while_on_its_way = self.settle + self.undo_takes + _DEATH
+        lost = target.binding.folder / LOST
+        with contextlib.suppress(OSError):
+            # Of what lay in a folder that was lost, nobody knows whether it was doomed.
+            if time.time() - lost.stat().st_mtime < while_on_its_way:
+                return True
+        try:
+            boot, at = _marker(target).read_text().split()
+        except (OSError, ValueError):
+            return _marker(target).exists()  # It has only just been made.
+        return boot == boot_id() and now() - float(at) < while_on_its_way
 
 
 def _marker(target: IsContainer) -> Path:

@@ -29,6 +29,9 @@ class PauseContainer(Fault[IsContainer]):
     def look(self, target: IsContainer, change: Change) -> Json:
         return _now(target)
 
+    def ask(self, target: IsContainer) -> None:
+        target.state()
+
     def make(self, target: IsContainer, change: Change) -> None:
         _ask(target, target.pause, "paused")
 

@@ -33,9 +33,14 @@ class Disturbance(Fault[HasPackets]):
     """The fields that are the impairment's values."""
 
     @property
+    def kind(self) -> str:
+        """What it is, as an impairment."""
+        return self.name
+
+    @property
     def what(self) -> Impairment:
         values = {name: freeze_value(getattr(self, name), {}) for name in self.takes}
-        return Impairment(self.name, self.direction, 1.0, values)
+        return Impairment(self.kind, self.direction, 1.0, values)
 
     @property
     def ends(self) -> Ends:
@@ -114,7 +119,7 @@ class Disturbance(Fault[HasPackets]):
         try:
             there = super().took(target, changes)
             return there and target.shows_disturbance(self.what, changes) is not False
-        except (Gone, Interrupted):
+        except Interrupted:
             raise
         except ChaoskitError:
-            return False  # It does not answer: that is no proof of anything.
+            return False  # It does not answer, or not any more: that is no proof of anything.

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from chaoskit.faults.own_table import UNARMED, Table
 
 Direction = Literal["in", "out", "both"]
 Protocol = Literal["any", "tcp", "udp", "icmp"]
@@ -22,23 +24,18 @@ LOST = 0x6B616F73
 """The mark of a packet on its way to where it is dropped."""
 NOWHERE = "127.213.77.19"
 """Where that is, with IPv4: an address that nobody has."""
-EARLY = -300
-"""The priority of our chains: before everybody else's, and before addresses are translated."""
 SUPER = 66_000
 """Bytes that the largest packet may have (64 KiB in one piece, which a device cuts up later): a
 bucket that holds less than it would never let it pass."""
 PARTS = 1_000_000
 """A share is so many parts of this many."""
 
-ARMED = "armed"
-"""The set by whose elements the rules have any force. The kernel takes them out when their time
-is over, whoever is left then."""
 PEERS = ("peers4", "peers6")
 
 _KEEPS_THE_LINK = ("meta l4proto igmp return", "icmpv6 type { 130-137, 143 } return")
 """Who lives next door and which groups somebody is in: with IPv4 no rule of this family sees that
 at all (ARP), so with IPv6 none touches it."""
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _WITH_PORTS = "{ tcp, udp, sctp, dccp, udplite }"
 
 
@@ -118,41 +115,22 @@ class Picked:
         return rules
 
 
-@dataclass(slots=True)
-class Table:
-    """A table's sets and chains. A chain's first line says where it hangs, if anywhere."""
-
-    parts: list[str] = field(default_factory=list)
-    hooks: dict[str, str] = field(default_factory=dict)
-    chains: dict[str, list[str]] = field(default_factory=dict)
-
-    def chain(self, name: str, rules: Sequence[str], hook: str = "", kind: str = "filter") -> None:
-        self.hooks[name], self.chains[name] = hook, list(rules)
-        if hook:
-            hook = f"type {kind} hook {hook} priority {EARLY}; policy accept;"
-        self.parts.append("\n  ".join([f"chain {name} {{", hook, *rules]) + "\n}")
-
-    def text(self) -> str:
-        return "\n".join(self.parts)
-
-
 def table(
     picked: Picked, effect: Effect, seconds: float, peers: tuple[Sequence[str], Sequence[str]]
 ) -> Table:
     """A table that does that for so many seconds, and then nothing more."""
     made = Table()
-    made.parts.append(armed(seconds))
+    made.arm(seconds)
     if picked.peers:
         for name, kind, addresses in zip(PEERS, ("ipv4_addr", "ipv6_addr"), peers, strict=True):
-            made.parts.append(_set(name, kind, "interval", addresses))
-    unarmed = f"meta nfproto != @{ARMED} return"
+            made.set(name, kind, "interval", addresses)
     if picked.direction != "out":
         made.chain("taken", effect.on_arrival())
         made.chain("arriving", picked.arriving())
-        start = ['iifname "lo" return', unarmed, "goto arriving"]
+        start = ['iifname "lo" return', UNARMED, "goto arriving"]
         made.chain("incoming", start, "input")
         # What it hands on for others, as a router does, has arrived too.
-        made.chain("passing", [unarmed, "goto arriving"], "forward")
+        made.chain("passing", [UNARMED, "goto arriving"], "forward")
     if picked.direction != "in":
         made.chain("lose", [
             "notrack",
@@ -170,7 +148,7 @@ def table(
                 f"meta mark {LOST:#x} return",
                 "ip daddr 127.0.0.0/8 return",
                 "ip6 daddr ::1 return",
-                unarmed,
+                UNARMED,
                 "goto leaving",
             ],
             "output",
@@ -178,18 +156,6 @@ def table(
         )
         made.chain("lost", [f'iifname "lo" meta mark {LOST:#x} drop'], "prerouting")
     return made
-
-
-def armed(seconds: float) -> str:
-    """The set that gives rules their force, for so long."""
-    left = max(1, round(seconds))
-    elements = [f"{family} timeout {left}s" for family in ("ipv4", "ipv6")]
-    return _set(ARMED, "nf_proto", "timeout", elements)
-
-
-def _set(name: str, kind: str, flags: str, elements: Iterable[str]) -> str:
-    inside = f"elements = {{ {', '.join(elements)} }}" if elements else ""
-    return f"set {name} {{\n  type {kind}\n  flags {flags}\n  {inside}\n}}"
 
 
 def parse_ports(ports: Iterable[int | str]) -> tuple[tuple[int, int], ...]:

@@ -5,25 +5,22 @@ One cell: a table of our own in its network namespace, loaded in one transaction
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from chaoskit.capabilities import HasNetwork
-from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.faults import packet_rules, peers
-from chaoskit.faults.packet_rules import Direction, Effect, Picked, Protocol, Table
+from chaoskit.faults.own_table import Table, time_left
+from chaoskit.faults.packet_rules import Direction, Effect, Picked, Protocol
 from chaoskit.model.fault import Change, Ends, Fault, Outcome
 from chaoskit.model.units import Json
 
 DIRECTION = "which packets: those that it gets (in), those that it sends (out), or both"
 PEER_PORTS = "ports of its peers, those that it calls: 5432, or 8000-8100"
 OWN_PORTS = "ports of its own, those that others call; beside peer-ports: either"
-FOREVER = 24 * 3600.0
-"""Seconds that the rules have force at most when nobody says less."""
 
 
 @dataclass(frozen=True)
@@ -113,21 +110,13 @@ class PacketFault(Fault[HasNetwork]):
 
     def took(self, target: HasNetwork, changes: Sequence[Change]) -> bool:
         """The table is there, and all of it: a chain that somebody has emptied does nothing."""
-        wanted = self._table(target, ([], []))
         for change in changes[-1:]:
             try:
                 found = target.table_contents(change.key)
-            except Gone:
-                return False
             except ChaoskitError:
-                return False  # There is no such table.
-            return (
-                not found.asleep
-                and found.hooks == wanted.hooks
-                and found.rules == {name: len(rules) for name, rules in wanted.chains.items()}
-                and found.elements.get(packet_rules.ARMED) == 2
-                and (not self.whom or any(map(found.elements.get, packet_rules.PEERS)))
-            )
+                return False  # There is no such table, or no such network any more.
+            whole = self._table(target, ([], [])).is_whole(found)
+            return whole and (not self.whom or any(map(found.elements.get, packet_rules.PEERS)))
         return False
 
     def outcome(
@@ -157,9 +146,8 @@ class PacketFault(Fault[HasNetwork]):
         return Outcome(f"packets {self.done}: {', '.join(counts)}")
 
     def _table(self, target: HasNetwork, addresses: tuple[list[str], list[str]]) -> Table:
-        ends_at = target.binding.ends_at
-        seconds = FOREVER if ends_at is None else max(1.0, ends_at - now())
-        return packet_rules.table(self.picked(), self.effect(), math.ceil(seconds), addresses)
+        seconds = time_left(target.binding)
+        return packet_rules.table(self.picked(), self.effect(), seconds, addresses)
 
 
 @dataclass(frozen=True)

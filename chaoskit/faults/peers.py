@@ -28,7 +28,7 @@ PATIENCE = 5.0
 """Seconds that looking up all names may take before a fault is refused."""
 CONTAINERS = ("container:", "label:", "service:")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)*(?!\d+\.?$){_LABEL}\.?")
+_NAME = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?")
 """A host name. Its last part is no number: those are addresses that are wrong."""
 
 

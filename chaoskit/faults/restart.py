@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from chaoskit.capabilities import IsContainer
 from chaoskit.faults.container_end import EndContainer
 from chaoskit.faults.stop import GRACE, whole_seconds
+from chaoskit.model.container import ContainerState
 from chaoskit.model.units import Duration
 
 
@@ -25,9 +26,6 @@ class Restart(EndContainer):
     def problems(self) -> list[tuple[str, str]]:
         return whole_seconds(self.grace)
 
-    def refuse(self, target: IsContainer) -> str | None:
-        return "it is paused" if target.state().status == "paused" else None
-
     @property
     def undo_takes(self) -> float:
         return self.grace
@@ -35,7 +33,7 @@ class Restart(EndContainer):
     def remarks(self, target: IsContainer) -> tuple[str, ...]:
         return ()
 
-    def by(self, target: IsContainer, policy: str) -> str:
+    def by(self, state: ContainerState) -> str:
         return ""
 
     def way_back(self) -> str:

@@ -69,7 +69,7 @@ class SlowNetwork(Disturbance):
         for name in ("peer_ports", "own_ports"):
             if ports := packet_rules.parse_ports(getattr(self, name)):
                 values[name] = [list[Json](pair) for pair in ports]
-        return Impairment(self.name, self.direction, 1.0, values)
+        return Impairment(self.kind, self.direction, 1.0, values)
 
     def refuse(self, target: HasPackets) -> str | None:
         try:

@@ -76,7 +76,8 @@ class Fault(ABC, Generic[T]):
     needs: ClassVar[type]
     """The capability (a runtime-checkable Protocol) that a target must have."""
     settle: ClassVar[float] = 0.0
-    """Seconds in which a request of a dead runner may still land."""
+    """Seconds in which a request of a dead runner may still land, while they answer us to whom it
+    was sent (see `ask`)."""
     patience: ClassVar[float] = 5.0
     """Seconds that making or unmaking may take to show."""
 
@@ -109,6 +110,12 @@ class Fault(ABC, Generic[T]):
     @abstractmethod
     def look(self, target: T, change: Change) -> Json:
         """The cell now. Raises Gone if its incarnation is gone."""
+
+    def ask(self, target: T) -> None:
+        """Where making is a request to somebody (a daemon) and looking is not: have an answer of
+        theirs, or raise. The undo asks before it believes that the request of a dead runner, which
+        may still wait to be read, does not land any more. Raises Gone as `look`."""
+        return
 
     @abstractmethod
     def make(self, target: T, change: Change) -> None:

@@ -79,7 +79,7 @@ class Parting:
             return
         self._since = now()
         self._lease.end()
-        with contextlib.suppress(ChaoskitError):  # Whoever undoes may have been faster.
+        with contextlib.suppress(ChaoskitError):  # Even so, what is open must not stay late.
             nft.delete(nft.here, self._rules)
         for link in self._server.links.values():
             link.remove_all()

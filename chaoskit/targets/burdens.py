@@ -16,7 +16,7 @@ from chaoskit.capabilities import Proc
 from chaoskit.cgroups import groups_of, held_back, memory_free, own_groups, take_out, to_join
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
-from chaoskit.procfs import Process, processes, tree
+from chaoskit.procfs import Process, not_inherited, processes, tree
 from chaoskit.targets.rooted import Rooted
 
 _PROGRAM = Path(__file__).parent.parent / "helpers" / "burden.py"
@@ -76,6 +76,7 @@ class Burdens(Rooted):
                     (os.POSIX_SPAWN_DUP2, self.binding.lifeline, 0),
                     (os.POSIX_SPAWN_DUP2, nothing, 1),
                     (os.POSIX_SPAWN_DUP2, nothing, 2),
+                    *not_inherited(),
                 ],
                 # Not in a terminal's group: Ctrl-C is the runner's to handle, and it undoes.
                 setsid=True,

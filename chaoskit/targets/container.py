@@ -22,17 +22,37 @@ from chaoskit.model.units import Json
 from chaoskit.namespaces import members, number_of
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.container_again import ContainerAgain
 from chaoskit.targets.container_files import ContainerFiles
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
-from chaoskit.targets.docker_protect import container_ids, why_protected, with_chaoskit
+from chaoskit.targets.docker_protect import (
+    container_ids,
+    container_key,
+    why_protected,
+    with_chaoskit,
+)
 from chaoskit.targets.limits import Limits
+from chaoskit.targets.resolver import Resolver
 
+_ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
+"""How the labels begin that those put on containers who replace them."""
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
+_LISTED = 0.2
+"""Seconds for which a list serves all who look for successors, again and again."""
 
 
-class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetworks, Target):
+class ContainerTarget(
+    Burdens,
+    ContainerFiles,
+    Limits,
+    Resolver,
+    Disturbed,
+    ContainerNetworks,
+    ContainerAgain,
+    Target,
+):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
 
     place: its daemon. id, name, image: as that knows it. match: the selector that found it.
@@ -74,7 +94,7 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
     @property
     def key(self) -> str:
         """Of the container, not of its incarnation: that is in the keys of its cells."""
-        return f"container {self.id}"
+        return container_key(self.id)
 
     @property
     def label(self) -> str:
@@ -91,7 +111,7 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
         return self.id
 
     @property
-    def daemon(self) -> Daemon:  # type: ignore[override]  # Looked up when asked for.
+    def daemon(self) -> Daemon:
         return daemon(self.place)
 
     @property
@@ -290,11 +310,26 @@ class ContainerTarget(Burdens, ContainerFiles, Limits, Disturbed, ContainerNetwo
         """The labels of those that match and run now and did not then. Raises NoDaemon."""
         new = [
             told
-            for told in self.match.matching()
-            if told.get("State") == "running" and told["Id"] not in self.peers_then
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running"
+            and told["Id"] not in self.peers_then
+            and self.match.matches(told)
         ]
         new.sort(key=lambda told: told.get("Created", 0))
         return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place, as many as matched
+        before: it would start one too many. Raises Gone, NoDaemon."""
+        labels = self.told.get("Config", {}).get("Labels") or {}
+        if not any(label.startswith(_ORCHESTRATORS) for label in labels):
+            return False
+        running = [
+            told["Id"]
+            for told in self.daemon.containers(_LISTED)
+            if told.get("State") == "running" and self.match.matches(told)
+        ]
+        return len(running) >= self.complement and not self.peers_then.issuperset(running)
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chaoskit.docker import endpoints
 from chaoskit.docker.client import Daemon
@@ -15,7 +15,11 @@ class ContainerNetworks:
     """A container in Docker networks: gives the capability `HasEndpoints`."""
 
     id: str
-    daemon: Daemon
+
+    if TYPE_CHECKING:
+
+        @property
+        def daemon(self) -> Daemon: ...
 
     def network(self, name: str) -> str:
         """See the capability. Raises Gone, NoDaemon, ChaoskitError."""

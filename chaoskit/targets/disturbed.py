@@ -20,7 +20,7 @@ from chaoskit.netem import Netem
 from chaoskit.targets import redirect
 from chaoskit.targets.network import Network, parts
 from chaoskit.targets.redirect import Redirect
-from chaoskit.targets.redirect_probe import delayed
+from chaoskit.targets.redirect_probe import Probe, delayed
 from chaoskit.targets.redirect_rules import ACCEPTED, OPENED
 
 R = TypeVar("R")
@@ -147,31 +147,33 @@ class Disturbed(Network):
                 at.readdress(what)
 
     def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
-        at = self._redirected(changes)
+        at = self._redirected(changes[::-1])  # Of its latest incarnation.
         return None if at is None else at.opened()
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Raises Gone, ChaoskitError, Interrupted."""
+        where = parts(self.network_key())[0]
+        if any(parts(_parts(change)[2])[0] != where for change in changes):
+            return False  # Of a network that it was in before it restarted: our proxy still is.
         if (at := self._redirected(changes)) is None:
             return None
         if not at.has_toxics(what) or not at.means_somebody(what):
             return False
         least = max(0.0, what.number("delay") - what.number("jitter"))
         if what.values["distribution"] != "uniform":
-            least = 0.0
+            least = 0.0  # However little it may be.
         if least > LONGEST_PROBE:
             return None
-        return all(
-            at.inside(partial(self._delayed, at, what, link, mark, least))
+        late = [(link, toxic["stream"]) for link, toxic in at.toxics(what)]
+        probes = [
+            Probe(
+                mark,
+                least if (link, "upstream") in late else 0.0,
+                least if (link, "downstream") in late else 0.0,
+            )
             for link, mark in ((OPENED, at.socket_mark + 1), (ACCEPTED, at.socket_mark + 2))
-        )
-
-    def _delayed(
-        self, at: Redirect, what: Impairment, link: str, socket_mark: int, least: float
-    ) -> bool:
-        late = {str(toxic["stream"]) for name, toxic in at.toxics(what) if name == link}
-        up, down = (least if way in late else 0.0 for way in ("upstream", "downstream"))
-        return delayed(socket_mark, up, down, self.binding.cancel)
+        ]
+        return at.inside(partial(delayed, probes, self.binding.cancel))
 
     def _redirected(self, changes: Sequence[Change]) -> Redirect | None:
         for change in changes:

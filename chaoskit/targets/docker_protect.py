@@ -57,6 +57,11 @@ def with_chaoskit() -> frozenset[str]:
     return frozenset(found)
 
 
+def container_key(id: str) -> str:
+    """By what a run holds a container, and what is in it."""
+    return f"container {id}"
+
+
 def mounted_into_us(mounts: str = "/proc/self/mountinfo") -> set[str]:
     """The container that we are in, by the files that its daemon has mounted into it: one with a
     view of its own of the control groups sees no id there."""

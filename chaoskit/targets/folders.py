@@ -36,7 +36,7 @@ def on_this_machine(process: Process, path: str) -> Folder:
     if _same_root(process):
         found = Folder(str(Path(inner).resolve(strict=True)))
     else:
-        found = _outside(process, _followed(root, inner))
+        found = _outside(process, followed(root, inner))
     process.stat()  # What was found is of this incarnation if it is alive after the looking.
     return found
 
@@ -75,7 +75,7 @@ def _inside(root: str, path: str) -> str:
     return path.removeprefix(beyond) if path.startswith(f"{beyond}/") or path == beyond else path
 
 
-def _followed(root: str, path: str) -> str:
+def followed(root: str, path: str) -> str:
     """The path without symbolic links: the kernel would follow absolute ones from our own root,
     out of the process's world and into ours."""
     todo, done, links = path.split("/")[::-1], list[str](), 0

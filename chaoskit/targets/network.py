@@ -16,7 +16,6 @@ from functools import partial
 from chaoskit import nft
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.matching import of_chaoskit
-from chaoskit.model.binding import Binding
 from chaoskit.namespaces import (
     Namespace,
     in_network,
@@ -27,6 +26,7 @@ from chaoskit.namespaces import (
     number_of,
 )
 from chaoskit.procfs import Process, boot_id
+from chaoskit.targets.rooted import Rooted
 
 _KEY = re.compile(r"netns (\d+)(?:/(\d+))? of (\S+)")
 OF_A_RUN = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
@@ -35,19 +35,12 @@ _SHOWN = 3
 """How many of those who share the network are named."""
 
 
-class Network:
+class Network(Rooted):
     """A target whose packets can be looked at: gives the capability `HasNetwork`.
 
     Everything is done by `nft_runner`: a target whose namespace cannot be entered from here may
     have another one, with keys of its own.
     """
-
-    binding: Binding
-    root: Process
-
-    @property
-    def mark(self) -> str:
-        return f"{self.binding.mark}-{self.root.pid}"
 
     def network_key(self) -> str:
         """Its network namespace and who is in it first: both are of this incarnation. Raises

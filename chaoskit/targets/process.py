@@ -19,6 +19,7 @@ from chaoskit.model.units import Json
 from chaoskit.procfs import Process, tree
 from chaoskit.targets import restart
 from chaoskit.targets.burdens import Burdens
+from chaoskit.targets.docker_protect import container_ids, container_key
 from chaoskit.targets.files import Files
 from chaoskit.targets.protect import why_protected
 
@@ -80,8 +81,12 @@ class ProcessTarget(Burdens, Files, Target):
         return self.root.alive()
 
     def claim(self) -> Claim:
-        within = frozenset(p.key for p in self.root.ancestors() if p.pid != 1)
-        return Claim(frozenset(p.key for p in self.tree()) | {self.key}, within)
+        within = {p.key for p in self.root.ancestors() if p.pid != 1}
+        tree = self.tree()
+        for process in tree:
+            with contextlib.suppress(Gone, PermissionError):
+                within |= {container_key(id) for id in container_ids(self.process(process.key))}
+        return Claim(frozenset(p.key for p in tree) | {self.key}, frozenset(within))
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return why_protected(tree(self.root), allowed_users)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chaoskit.clock import backoff, now
+from chaoskit.clock import backoff, now, until
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import Binding
 from chaoskit.procfs import Process, processes
@@ -23,6 +23,8 @@ MOST_SECONDS = 24 * 3600.0
 """What one lives at most when nobody says less."""
 UP_WITHIN = 10.0
 """Seconds that one may take to answer."""
+PARTING = 4.0
+"""Seconds in which one that was told to end has ended: inside, it gives open connections two."""
 _FOLDER = 3
 """The descriptor by which it sees the run's folder: a socket's path there would be too long."""
 
@@ -87,6 +89,16 @@ def wait_up(mark: str, binding: Binding, answers: Callable[[], bool], log: Path)
         if mark not in _started.values():  # Its arguments are not to be seen at first.
             break
     raise ChaoskitError(f"its proxy did not come up: {last_words(log)}")
+
+
+def part(*those: Process) -> None:
+    """Have them end, and wait until they have: by force when they do not by themselves."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in those:
+            with contextlib.suppress(Gone):
+                process.signal(number)
+        if until(lambda: not any(process.alive() for process in those), PARTING):
+            return
 
 
 def last_words(log: Path) -> str:

@@ -12,10 +12,8 @@ killed, the rules lose their force by themselves within seconds, since it renews
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from chaoskit import nft
-from chaoskit.clock import until
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import ChaoskitError
 from chaoskit.model.binding import Binding
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
@@ -36,8 +33,6 @@ from chaoskit.targets.redirect_rules import ACCEPTED, EVERYTHING, LEASE, OPENED
 
 R = TypeVar("R")
 
-PATIENCE = 4.0
-"""Seconds in which a proxy that was told to end has ended: it gives open connections two."""
 _REDIRECT = "-redirect"
 _KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state new return\n}"
 """A chain that translates, and a rule that needs connections to be tracked."""
@@ -111,12 +106,8 @@ class Redirect:
         nft.replace_sets(self._nft, self.rules, redirect_rules.peers(what))
 
     def delete(self, name: str) -> None:
-        """Nothing when the proxy was faster."""
-        with contextlib.suppress(ChaoskitError):
-            nft.delete(self._nft, name)
-            return
-        if self.has_table(name):
-            nft.delete(self._nft, name)
+        """Take that table away; nothing when the proxy was faster."""
+        nft.delete(self._nft, name)
 
     def start(self, what: Impairment) -> None:
         """Raises ChaoskitError, Gone, Interrupted."""
@@ -178,13 +169,8 @@ class Redirect:
         return any(there.get(name) for name in named)
 
     def end(self) -> None:
-        """Have it part; by force when it does not."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in proxy_process.of(self.mark):
-                with contextlib.suppress(Gone):
-                    process.signal(number)
-            if until(lambda: not self.alive(), PATIENCE):
-                break
+        """It parts, or is ended by force."""
+        proxy_process.part(*proxy_process.of(self.mark))
         self._control.unlink(missing_ok=True)
 
     def inside(self, work: Callable[[], R]) -> R:

@@ -23,8 +23,9 @@ EVERYTHING = Impairment("latency", "both")
 OURS, OURS_MASK = 0x1C5A0000, 0xFFFF0003
 """What is the same in the socket marks of all proxies of ours. None is redirected by any table of
 ours: two in one network would lead to each other, round and round."""
-_PRIORITY = -110
-"""Before other rules that translate (they have -100): those see what the proxy sends on."""
+_PRIORITY = -90
+"""After other rules that translate (they have -100): what is led elsewhere by those is theirs, and
+would not get there through a proxy."""
 _MEANT = "tcp flags & (fin | syn | rst | ack) == syn meta l4proto @lease"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chaoskit.errors import Gone
-from chaoskit.procfs import processes
+from chaoskit.procfs import not_inherited, processes
 
 VARIABLE = "CHAOSKIT_RESTARTED"
 
@@ -49,7 +49,7 @@ def start(
                 (os.POSIX_SPAWN_DUP2, nothing, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
-                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()),
+                *not_inherited(),
             ],
             setsid=True,
             # What chaoskit ignores or blocks is its own affair (`nohup chaoskit run`).
@@ -70,16 +70,6 @@ def _log(output: Path, otherwise: int) -> int:
         return os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError:
         return otherwise
-
-
-def _inherited() -> list[int]:
-    """What whoever called chaoskit has left open for it: their pipe would hang on the child."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
-    return found
 
 
 def started(token: str) -> bool:

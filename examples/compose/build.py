@@ -141,7 +141,8 @@ def database() -> None:
     image.copy(Path("/usr/share/zoneinfo/UTC"))
     for tool in ("sh", "rm", "mv", "locale"):
         image.program(_found(tool, "coreutils"))
-    image.folder("/data", 0o700, owner=70)
+    for disk in ("/data", "/log"):
+        image.folder(disk, 0o700, owner=70)
     image.file("/schema.sql", (HERE / "database/schema.sql").read_bytes())
     image.file("/start.sh", (HERE / "database/start.sh").read_bytes(), 0o755)
     image.load("market-database:local", "USER postgres", 'CMD ["/start.sh"]',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -26,9 +27,14 @@ SOON = 20.0
 """Seconds in which what takes a fraction of one must have happened, on a loaded machine too."""
 
 
-def binding(step: str = "1", **more: Any) -> Binding:
+_reading, _writing = os.pipe()
+"""The lifeline of what has none of its own: it ends with this process."""
+
+
+def binding(step: str = "1", run: str = RUN, **more: Any) -> Binding:
     """As a run binds its targets."""
-    return Binding(RUN, step, Path("/"), **{"ends_at": now() + 100.0} | more)
+    given = {"ends_at": now() + 100.0, "lifeline": _reading} | more
+    return Binding(run, step, Path("/"), **given)
 
 
 @contextlib.contextmanager
@@ -99,5 +105,5 @@ def in_network(on: ContainerTarget, *command: str, told: str = "") -> str:
 
 
 def rules(on: ContainerTarget) -> str:
-    """All rules in its network, byte for byte."""
-    return in_network(on, "nft", "list", "ruleset")
+    """All rules in its network, byte for byte; without what moves by itself."""
+    return in_network(on, "nft", "--stateless", "list", "ruleset")

@@ -108,7 +108,10 @@ class Daemon:
         """SIGKILL: its containers run until it starts again, which ends them without
         `live_restore`."""
         self._end(signal.SIGKILL)
-        # Its containerd dies with it. Where nobody reaps that, the next dockerd thinks it lives.
+        # Its containerd dies with it, a little later. Where nobody reaps that, the next dockerd
+        # thinks it lives.
+        where = (str(self.folder), self.cgroup)
+        assert until(lambda: "containerd --" not in str(keeper.processes(*where)), 10)
         (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def _end(self, number: signal.Signals) -> None:

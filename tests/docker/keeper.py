@@ -112,11 +112,9 @@ def cgroups(cgroup: str) -> list[Path]:
     """In every hierarchy of version 1, or in the one of version 2; the innermost first."""
     roots = [path for path in (CGROUPS, *CGROUPS.glob("*/")) if (path / "cgroup.procs").exists()]
     tops = {(root / cgroup.lstrip("/")).resolve() for root in roots}
-    return [path for top in sorted(tops) if top.is_dir() for path in [*_below(top), top]]
-
-
-def _below(top: Path) -> list[Path]:
-    return sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True)
+    # Unlike others, os.walk bears that what it walks through vanishes.
+    walks = [os.walk(top, topdown=False) for top in sorted(tops)]
+    return [Path(folder) for walk in walks for folder, _, _ in walk]
 
 
 def _kill(pids: Iterable[int]) -> None:

@@ -9,8 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Market:
     def open(self) -> None:
         self._run([sys.executable, str(HOME / "build.py")])
         self._run([*self._compose, "up", "-d"])
-        assert until(self.is_well, 60), self.told()
+        assert until(self.is_well, 120), self.told()
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(
@@ -61,18 +61,20 @@ class Market:
         return done.stdout
 
     def ask(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
-            content: dict[str, Any] = json.load(answer)
-        return content
+        """Its answer, whatever its status; empty when there is none."""
+        connection = HTTPConnection("127.0.0.1", int(self.variables["MARKET_PORT"]), timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
+            connection.request("GET", path)
+            content: dict[str, Any] = json.load(connection.getresponse())
+            return content
+        return {}
 
     def is_well(self) -> bool:
         """All run, customers are happy, and no order waits for long."""
         if self.states() != dict.fromkeys(SERVICES, "running"):
             return False
-        with contextlib.suppress(OSError):
-            told = self.ask("/customers")
-            return bool(told["happy"] and told["oldest_unwritten"] < 2 and told["orders"])
-        return False
+        told = self.ask("/customers")
+        return bool(told.get("happy") and told["oldest_unwritten"] < 2 and told["orders"])
 
     def states(self) -> dict[str, str]:
         found = self.daemon.client.api.containers(all=True)
@@ -82,6 +84,10 @@ class Market:
         done = self.daemon.client.containers.get(f"market-{service}").exec_run(list(command))
         assert done.exit_code == 0, done.output
         return str(done.output.decode())
+
+    def logs(self, service: str) -> str:
+        container = self.daemon.client.containers.get(f"market-{service}")
+        return str(container.logs(tail=100).decode(errors="replace"))
 
     def told(self) -> str:
         """What can be said of it when something went wrong."""

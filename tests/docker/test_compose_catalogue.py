@@ -18,25 +18,15 @@ from markets import HOME, Market, market
 
 from chaoskit import spec
 from chaoskit.clock import until
-from chaoskit.errors import InputError
 from chaoskit.model.verdict import Verdict
 
 CATALOGUE = Path(__file__).parents[2] / "experiments"
 FILES = sorted(CATALOGUE.glob("compose/*.yaml"))
 CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 
-WAITING = {
-    "cache-has-little-memory": "no fault is called 'limit'",
-    "cache-is-cut-off": "no fault is called 'partition'",
-    "database-disk-is-full": "256MiB would be left",
-    "database-is-far-away": "latency is not possible on a docker",
-    "name-is-not-found": "no fault is called 'dns'",
-    "worker-is-off-the-network": "no fault is called 'disconnect'",
-}
-"""Those whose fault is not there yet, and what is said of it. A test fails when it is there."""
-READY = [file for file in FILES if file.stem not in WAITING]
-
-every_file = pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
+# To open the market takes its time where many tests run beside it.
+pytestmark = pytest.mark.timeout(300)
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
 def said(file: Path, word: str) -> str:
@@ -73,6 +63,8 @@ def test_comes_to_the_verdict_it_states_and_leaves_nothing(
     assert done.returncode == result["exit"] == expected.exit_code
     assert result["left"] == []
     _everything_was_proven(result, expected)
+    if file.stem == "database-disk-is-full":
+        assert "could not extend file" in opened.logs("worker")
     assert until(opened.is_well, 30), opened.told()
     _nothing_is_left(result, before, opened)
 
@@ -91,24 +83,23 @@ def _everything_was_proven(result: dict[str, Any], expected: Verdict) -> None:
 
 
 def _nothing_is_left(result: dict[str, Any], before: hosts.Snapshot, opened: Market) -> None:
-    started_anew = [
-        line.partition(" of ")[2].partition(":")[0]
-        for line in hosts.changes(before, hosts.snapshot(opened.daemon), result["run"])
-        if line.startswith("state of ")
-    ]
-    changed = [
-        line
-        for line in hosts.changes(before, hosts.snapshot(opened.daemon), result["run"])
-        # Who was started again has another pid, other interfaces and other mounts.
-        if not re.match(rf"[\w ]+ of ({'|'.join(started_anew) or 'nobody'}): ", line)
-        and not (started_anew and line.startswith(("links: ", "mounts: ", "qdiscs of the host: ")))
-    ]
-    assert changed == []
-    for container in started_anew:
-        rules = hosts.container(opened.daemon.client.api.inspect_container(container))["rules"]
-        assert not hosts.MARK.search("\n".join(rules))
+    after = hosts.snapshot(opened.daemon)
+    changed = hosts.changes(before, after, result["run"])
+    # Who was started again has another pid, other interfaces and other mounts, and who comes back
+    # to a network another interface: the daemon made those, and its settings are compared.
+    anew = {line.partition(" of ")[2].partition(":")[0] for line in changed if "state of " in line}
+    back = {line.partition(" of ")[2].partition(":")[0] for line in changed if "links of " in line}
+    new = [rf"[\w ]+ of {name}: " for name in anew]
+    new += [rf"(links|addresses|routes|qdiscs) of {name}: " for name in back]
+    new += ["(links|mounts|qdiscs of the host): "] if anew | back else []
+    changed = [line for line in changed if not re.match("|".join(new) or "nothing", line)]
+    assert changed == [], "\n".join(changed)
+    for what, lines in after.items():
+        assert not what.startswith("rules of ") or not hosts.MARK.search("\n".join(lines))
+    for name in anew:
+        assert before[f"networks of {name}"] == after[f"networks of {name}"]
     assert opened.ask("/switch") == {"active": "blue"}
-    assert opened.ask("/sales")["unpriced"] == 0
+    assert until(lambda: opened.ask("/sales").get("unpriced") == 0, 10), opened.told()
     assert "columns: price\n" in opened.execute("web-green", "python3", "migrate.py", "--status")
 
 
@@ -127,27 +118,9 @@ def test_the_market_loses_no_order_whoever_is_killed(opened: Market) -> None:
         assert until(opened.is_well, 30), opened.told()
 
 
-def test_the_readmes_have_a_true_line_on_each() -> None:
-    rows = re.findall(
-        r"^\| \[([^\]]+)\]\((compose/[^)]+)\) \| (.+?) \| (\w+) \|$",
-        (CATALOGUE / "README.md").read_text(),
-        re.MULTILINE,
-    )
-    assert [(link, teaches, expected) for _, link, teaches, expected in rows] == [
-        (f"compose/{file.name}", said(file, "Teaches"), said(file, "Expect")) for file in FILES
-    ]
-    assert all(called == link for called, link, *_ in rows)
+def test_the_walk_through_names_experiments_that_there_are() -> None:
     walked = re.findall(r"experiments/compose/([\w-]+\.yaml)", (HOME / "README.md").read_text())
     assert walked and set(walked) <= {file.name for file in FILES}
-
-
-def test_those_that_wait_for_their_fault_wait_still(tmp_path: Path) -> None:
-    for stem, why in WAITING.items():
-        file = CATALOGUE / "compose" / f"{stem}.yaml"
-        if stem == "database-disk-is-full":
-            continue  # It is refused for the reserve, on a disk that is the volume's alone.
-        with pytest.raises(InputError, match=re.escape(why)):
-            spec.load(file, environ={})
 
 
 @every_file
@@ -165,8 +138,6 @@ def test_is_bounded_and_safe_on_a_laptop(file: Path) -> None:
         assert step.hold <= (20 if said(file, "Expect") == "aborted" else 6)
 
 
-def test_there_are_enough_and_they_differ() -> None:
+def test_there_are_enough() -> None:
     assert len(FILES) >= 8
-    for word in ("Teaches", "Expect"):
-        assert all(said(file, word) for file in FILES)
-    assert len({said(file, "Teaches") for file in FILES}) == len(FILES)
+    assert {said(file, "Expect") for file in FILES} == {"held", "aborted", "deviated"}

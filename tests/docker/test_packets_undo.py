@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from chaoskit.journal import State
 from chaoskit.model.units import Json
 from chaoskit.model.verdict import Verdict
 from chaoskit.recovery import recover, scan
+from chaoskit.targets.resolver import leftover_resolvers
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Specimen, Trial
 
@@ -42,23 +42,19 @@ class Boxed(Specimen):
         return {"docker": {"name": self.container.name, "host": self.daemon.url}}
 
     def snapshot(self, runs: Sequence[str]) -> Json:
-        return cells.rules(self.target_then)
+        helpers = [m for m, _ in leftover_resolvers() if any(run in m for run in runs)]
+        return {"rules": cells.rules(self.target_then), "helpers": list[Json](helpers)}
 
     def vanish(self) -> None:
         self.container.remove(force=True)
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):  # The daemon may be dead by now.
-            self.container.remove(force=True)
+        pass  # The daemon is emptied after each test.
 
 
 @pytest.fixture
-def boxed(daemon: Daemon, tmp_path: Path) -> Iterator[Boxed]:
-    made = Boxed(daemon, tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
+def boxed(daemon: Daemon, tmp_path: Path) -> Boxed:
+    return Boxed(daemon, tmp_path)
 
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -66,6 +62,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "loss": {"share": "10%", "direction": "in"},
     "bandwidth": {"rate": "500KB/s"},
     "partition": {"from": ["203.0.113.7"]},
+    "dns": {"names": ["api.example"]},
 }
 
 
@@ -81,6 +78,15 @@ def test_the_guardian_puts_the_rules_back(boxed: Boxed, fault: str) -> None:
 )
 def test_death_at_an_exact_point(boxed: Boxed, point: str, by: str) -> None:
     conformance.undone_after_death_at(Trial("drop-network", {"how": "refuse"}, boxed), point, by)
+
+
+@pytest.mark.parametrize("by", ["guardian", "recover"])
+@pytest.mark.parametrize(
+    "point",
+    ["inside:make:1", "after:change:2", "inside:make:5", "after:injected:1", "after:undone:1"],
+)
+def test_death_between_the_helper_and_its_table(boxed: Boxed, point: str, by: str) -> None:
+    conformance.undone_after_death_at(Trial("dns", {"names": ["*"]}, boxed), point, by)
 
 
 def dead_run(boxed: Boxed) -> Trial:
@@ -261,7 +267,6 @@ def test_a_container_without_a_network_is_refused(daemon: Daemon) -> None:
 
 
 def test_the_other_end_is_not_touched(boxed: Boxed) -> None:
-    network = next(iter(boxed.container.attrs["NetworkSettings"]["Networks"]), None)
     boxed.container.reload()
     network = next(iter(boxed.container.attrs["NetworkSettings"]["Networks"]))
     peer = boxed.daemon.run(network=network)

@@ -96,6 +96,8 @@ def test_above_and_by_name() -> None:
     scope = f"/c/memory/a.slice/libpod-{ID}.scope"
     assert above == [group.folder, scope, "/c/memory/a.slice", "/c/memory"]
     assert group.named(ID).folder == scope
+    inside = Group(f"/c/{ID}/of-{ID}", "/c", 2)
+    assert inside.named(ID).folder == f"/c/{ID}", "the whole of it"
     assert group.named("") == group and group.named("other") == group
     nested = Group(f"/c/docker/{ID}/docker/{'a' * 64}", "/c", 2)
     assert nested.named("a" * 64) == nested, "not the one that the container runs in"

@@ -108,7 +108,9 @@ def problem(fault: str, **keys: Any) -> str:
 
 def test_a_fault_that_the_target_cannot_bear() -> None:
     assert problem("fly") == "fly is not possible on a process; it lacks fly, wings"
-    assert problem("loss", share="1%") == "loss is not possible on a process; only on: proxy"
+    assert (
+        problem("loss", share="1%") == "loss is not possible on a process; only on: proxy, docker"
+    )
 
 
 def test_the_schema_offers_a_fault_no_target_that_cannot_bear_it() -> None:

@@ -132,7 +132,7 @@ EVERY = [
     (name, kind, target)
     for name in registry.built_in("faults")
     for kind, targets in registry.kinds_of(name).items()
-    for target in set(targets) & set(registry.built_in("targets"))
+    for target in sorted(set(targets) & set(registry.built_in("targets")))
 ]
 
 

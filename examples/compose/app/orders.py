@@ -41,11 +41,17 @@ def price(item: str, patience: float) -> str | None:
 
 def write(made: Sequence[Order], patience: float) -> None:
     """All of them or none; one that is there already is left as it is."""
+    given = json.dumps([order._asdict() for order in made])
     with pg.Connection(HOST, patience) as database:
-        database.query(_WRITE, json.dumps([order._asdict() for order in made]))
+        database.query(_WRITE, given, given)
 
 
 _WRITE = """
+insert into slips
+select given.one ->> 'id', rpad(concat_ws(' ', given.one ->> 'item', given.one ->> 'id'), 1900, '.')
+from jsonb_array_elements(%s) as given (one)
+on conflict do nothing;
+
 insert into orders
 select (jsonb_populate_record(null::orders, given.one || jsonb_build_object(
     'price', items.price, 'cents', (items.price * 100)::integer, 'placed', now()))).*
@@ -54,9 +60,28 @@ on conflict do nothing
 """
 
 
-def written(order_id: str, patience: float) -> bool:
+def forget(patience: float) -> None:
+    """Orders of long ago, as the disk is small."""
     with pg.Connection(HOST, patience) as database:
-        return bool(database.query("select 1 from orders where id = %s", order_id))
+        database.query(_FORGET)
+
+
+_FORGET = """
+create temporary table old on commit drop as
+select id from orders where placed < now() - interval '10 minutes';
+delete from slips where id in (select id from old);
+delete from orders where id in (select id from old)
+"""
+
+
+def written(ids: Sequence[str], patience: float) -> list[str]:
+    """Those of them that are in the database."""
+    wanted = json.dumps(ids)
+    with pg.Connection(HOST, patience) as database:
+        rows = database.query(
+            "select id from orders where id in (select jsonb_array_elements_text(%s))", wanted
+        )
+    return [str(one) for (one,) in rows]
 
 
 def sales(patience: float) -> tuple[int, int]:

@@ -6,6 +6,8 @@ the worker loses none: it begins with those that were taken and not written.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 
 import orders
@@ -16,12 +18,15 @@ from serving import end_on_signals
 PATIENCE = 2.0
 REST = 0.2
 """Seconds after a failure in which nobody is asked."""
-MOST = 50
+MOST = 200
 """Orders that are written at once."""
+FORGET = 60.0
+"""Seconds between two looks for orders of long ago."""
 
 
 def main() -> None:
     end_on_signals()
+    threading.Thread(target=_forget, daemon=True).start()
     told = ""
     while True:
         try:
@@ -56,6 +61,14 @@ def _work(cache: resp.Connection) -> None:
 
 
 _TAKE = ("LMOVE", orders.WAITING, orders.TAKEN, "RIGHT", "LEFT")
+
+
+def _forget() -> None:
+    """The disk is small: what is old goes, where that is possible just now."""
+    while True:
+        time.sleep(FORGET)
+        with contextlib.suppress(OSError, pg.Refused):
+            orders.forget(PATIENCE)
 
 
 if __name__ == "__main__":
