@@ -317,7 +317,7 @@ class HasNetwork(Protocol):
 
     def addresses_of(self, peer: str) -> Sequence[str]:
         """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
-        ChaoskitError when there are none, or when nobody can be asked."""
+        Nobody when there surely are none, ChaoskitError when nobody can be asked."""
 
 
 @runtime_checkable
@@ -349,6 +349,10 @@ class HasPackets(HasNetwork, Protocol):
 
     def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
         """The addresses that are meant have become those."""
+
+    def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
+        """How many were opened through it so far, by others than us; None where that is not
+        counted. Raises Gone, ChaoskitError."""
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
