@@ -395,6 +395,9 @@ class HasEndpoints(Protocol):
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
 
+    def protected_sharer(self) -> str | None:
+        """Which of these must not be touched, and why; None when there is none."""
+
 
 @runtime_checkable
 class CanBeMadeAgain(IsContainer, Protocol):
