@@ -24,6 +24,8 @@ CATALOGUE = Path(__file__).parents[2] / "experiments"
 FILES = sorted(CATALOGUE.glob("compose/*.yaml"))
 CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 
+# To open the market takes its time where many tests run beside it.
+pytestmark = pytest.mark.timeout(300)
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
