@@ -9,7 +9,7 @@ from pathlib import Path
 import images
 import pytest
 from beside import SOON, inject, proven, undo, unproven
-from boxes import box
+from boxes import Box, box
 from daemons import Daemon
 from docker.models.containers import Container
 
@@ -20,6 +20,7 @@ from chaoskit.faults.disk_load import DiskLoad
 from chaoskit.faults.memory import Memory
 from chaoskit.faults.open_files import OpenFiles
 from chaoskit.model.units import Share
+from chaoskit.targets import burdens
 from chaoskit.targets.burdens import leftover_helpers
 from chaoskit.targets.docker_protect import with_chaoskit
 
@@ -112,32 +113,46 @@ def test_pinned_within_the_containers_processors(daemon: Daemon) -> None:
             assert until(lambda: os.sched_getaffinity(worker().pid) == {last}, SOON)
 
 
-@pytest.mark.parametrize("cores", [0.02, 0.3])
-def test_a_load_that_the_quota_holds_back_is_there(daemon: Daemon, cores: float) -> None:
-    """It wants a processor all the time, and hardly gets one."""
-    with box(daemon, daemon.run(nano_cpus=int(cores * 1e9))) as target:
+def test_a_load_that_the_quota_holds_back_is_there(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wants a processor all the time, and hardly gets one: what is no waiting to the kernel."""
+    with box(daemon, daemon.run(nano_cpus=int(0.02e9))) as target:
         fault = Cpu(1.0)
         changes = inject(fault, target)
         assert proven(fault, target, changes)
         assert until(lambda: target.burden_report(f"{target.mark}-1")["age"] > 2.0, SOON)
         report = target.burden_report(f"{target.mark}-1")
+        worker = target._helper(f"{target.mark}-1").process
         assert report["cpu"] < 0.5 * report["age"]
         assert fault.took(target, changes)
-        worker = target._helper(f"{target.mark}-1").process
+        with monkeypatch.context() as patch:
+            # On a machine that is busy it also waits, which is counted as ever.
+            patch.setattr(burdens, "_wanted", lambda process: 0.0)
+            assert target.burden_report(f"{target.mark}-1")["wanted"] > 0.2
         worker.signal(signal.SIGSTOP)
         assert unproven(fault, target, changes)
         undo(fault, target, changes)
 
 
+EXHAUSTED = {"cpu_quota": 1000, "cpu_period": 1_000_000}
+"""Once it has run for a tick of the clock, it may not run again for some seconds."""
+
+
+def exhausted(target: Box) -> bool:
+    """Whether helpers are in there, and none of them may run."""
+    return until(lambda: target.count("cpu", "cpu.stat:nr_throttled") > 0, SOON)
+
+
 @pytest.mark.parametrize("how", ["restart", "remove", "kill"])
 def test_helpers_end_with_the_container(daemon: Daemon, how: str) -> None:
-    """Also in a group that has used up its time, where nothing of theirs runs for a second; a group
+    """Also in a group that has used up its time, where nothing of theirs runs for seconds; a group
     with a process in it could not be removed."""
-    container = daemon.run(nano_cpus=int(0.01 * 1e9))
+    container = daemon.run(**EXHAUSTED)
     with box(daemon, container) as target:
         fault = Cpu(2.0)
         changes = inject(fault, target)
-        assert proven(fault, target, changes)
+        assert exhausted(target)
         groups = list(Path("/sys/fs/cgroup").glob(f"**/{target.id}"))
         assert len(groups) > 0
         if how == "restart":
@@ -161,16 +176,14 @@ def test_helpers_end_with_the_container(daemon: Daemon, how: str) -> None:
 
 
 def test_an_exhausted_group_holds_up_no_undo(daemon: Daemon) -> None:
-    with box(daemon, daemon.run(nano_cpus=int(0.01 * 1e9))) as target:
+    with box(daemon, daemon.run(**EXHAUSTED)) as target:
         fault = Cpu(2.0)
-        for _ in range(3):
-            changes = inject(fault, target)
-            assert proven(fault, target, changes)
-            target.undoing()
-            for change in changes:
-                fault.unmake(target, change)
-            assert until(lambda: not target.helpers(), 0.25), "it waited for a new period to die"
-            target.binding = target.bind()
+        changes = inject(fault, target)
+        assert exhausted(target)
+        target.undoing()
+        for change in changes:
+            fault.unmake(target, change)
+        assert until(lambda: not target.helpers(), 1.0), "it waited for a new period to die"
 
 
 def test_who_kills_only_the_one_outside_ends_both(daemon: Daemon) -> None:
@@ -194,9 +207,9 @@ def test_who_kills_only_the_worker_ends_both(daemon: Daemon) -> None:
 
 
 def test_a_closed_lifeline_ends_both_in_an_exhausted_group(daemon: Daemon) -> None:
-    with box(daemon, daemon.run(nano_cpus=int(0.01 * 1e9))) as target:
-        changes = inject(Cpu(2.0), target)
-        assert proven(Cpu(2.0), target, changes)
+    with box(daemon, daemon.run(**EXHAUSTED)) as target:
+        inject(Cpu(2.0), target)
+        assert exhausted(target)
         target.cut()
         assert until(lambda: not target.helpers(), 1.0)
 

@@ -112,6 +112,7 @@ def test_a_disk_of_the_host_keeps_its_reserve(daemon: Daemon) -> None:
         free, whole = target.space(str(daemon.folder))
         least = max(int(0.05 * whole), 256 * MIB)
         for path in ("/", "/vol"):
+            assert not target.is_own(target.host_folder(path))
             assert abs(target.reserve(target.host_folder(path)) - least) < MIB
             assert "would be left" in str(DiskFill(path, size=free - least + MIB).refuse(target))
             assert "would be left" in str(DiskFill(path, until=0.96).refuse(target))
