@@ -18,6 +18,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import keeper
 from daemons import Daemon
@@ -47,7 +48,7 @@ def snapshot(daemon: Daemon) -> Snapshot:
         "links": keeper.links(daemon.ranges.all),
         "qdiscs of the host": _qdiscs(set(keeper.links(daemon.ranges.all))),
         "mounts": sorted(keeper.mounts(str(daemon.folder))),
-        "cgroups": sorted(map(str, keeper.cgroups(daemon.cgroup))),
+        "cgroups": _cgroups(daemon),
     }
     for one in daemon.client.api.containers():
         name, about = one["Names"][0].lstrip("/"), daemon.client.api.inspect_container(one["Id"])
@@ -65,7 +66,7 @@ def container(about: dict[str, object]) -> Snapshot:
         "limits": limits(pid),
         "networks": [
             f"{name}: {one['IPAddress']} {one['GlobalIPv6Address']} {one['MacAddress']} "
-            f"aliases {sorted(one['Aliases'] or [])} links {one['Links']}"
+            f"aliases {_aliases(one)} links {one['Links']}"
             for name, one in sorted(settings["Networks"].items())
         ],
         "resolver": Path(str(about["ResolvConfPath"])).read_text().splitlines()
@@ -73,6 +74,11 @@ def container(about: dict[str, object]) -> Snapshot:
         else [],
         **network(pid),
     }
+
+
+def _aliases(told: dict[str, Any]) -> list[str]:
+    """Without those that the daemon gives itself, which are of ids."""
+    return sorted(one for one in told["Aliases"] or [] if not re.fullmatch("[0-9a-f]{12}", one))
 
 
 def network(pid: int) -> Snapshot:
@@ -125,6 +131,15 @@ def changes(before: Snapshot, after: Snapshot, run: str | None = None) -> list[s
 def _of_another(line: str, run: str | None) -> bool:
     found = {one.replace("_", "-") for one in MARK.findall(line)}
     return run is not None and bool(found) and run not in found
+
+
+def _cgroups(daemon: Daemon) -> list[str]:
+    """By the containers' names: one that is made again has another id."""
+    names = {
+        one["Id"]: one["Names"][0].lstrip("/") for one in daemon.client.api.containers(all=True)
+    }
+    paths = [path.parts for path in keeper.cgroups(daemon.cgroup)]
+    return sorted("/".join(names.get(part, part) for part in parts) for parts in paths)
 
 
 def _processes() -> list[str]:

@@ -20,9 +20,9 @@ from serving import Answer, serve
 RATE = float(os.environ.get("RATE", "5"))
 """Visits a second: each is a look at a price and an order."""
 CUSTOMERS = 6
-PATIENCE = 2.0
+PATIENCE = 3.0
 WINDOW = 2.0
-HAPPY = 0.95
+HAPPY = 0.9
 EVERY = 0.25
 """Seconds between two rounds of asking after orders."""
 

@@ -18,7 +18,7 @@ from names import address
 from serving import Answer, serve
 
 SIDES = ("blue", "green")
-PATIENCE = 1.0
+PATIENCE = 1.5
 """Seconds of silence after which a side is given up."""
 
 

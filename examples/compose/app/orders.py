@@ -48,7 +48,7 @@ def write(made: Sequence[Order], patience: float) -> None:
 
 _WRITE = """
 insert into slips
-select given.one ->> 'id', rpad(concat_ws(' ', given.one ->> 'item', given.one ->> 'id'), 1900, '.')
+select given.one ->> 'id', rpad(concat_ws(' ', given.one ->> 'item', given.one ->> 'id'), 4000, '.')
 from jsonb_array_elements(%s) as given (one)
 on conflict do nothing;
 
@@ -68,7 +68,7 @@ def forget(patience: float) -> None:
 
 _FORGET = """
 create temporary table old on commit drop as
-select id from orders where placed < now() - interval '10 minutes';
+select id from orders where placed < now() - interval '5 minutes';
 delete from slips where id in (select id from old);
 delete from orders where id in (select id from old)
 """

@@ -23,7 +23,7 @@ from serving import Answer, serve
 
 SIDE = os.environ.get("SIDE", "blue")
 CACHE_PATIENCE = 0.25
-DATABASE_PATIENCE = 0.6
+DATABASE_PATIENCE = 0.8
 """Together less than the front's patience: it is better to say no than to be given up."""
 FRESH = 2.0
 """Seconds in which a price is told without asking the database again."""

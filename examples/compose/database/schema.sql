@@ -6,6 +6,8 @@ create table orders (id text primary key, item text not null, side text not null
 
 create table slips (id text primary key, printed text not null);
 
+alter table slips alter column printed set storage external;
+
 grant select on items to market;
 
 alter table orders owner to market;
