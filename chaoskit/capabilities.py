@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from chaoskit.model.binding import Binding
-from chaoskit.model.container import ContainerState
+from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.fault import Change
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.limited import Limited
@@ -228,16 +228,16 @@ class IsContainer(Protocol):
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 
-    @property
-    def complement(self) -> int:
-        """How many matched when this target was found."""
-
     def state(self) -> ContainerState:
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place. Raises Gone,
+        ChaoskitError."""
 
     def paused(self) -> bool:
         """Whether the incarnation is frozen. Raises Gone when it has ended."""
@@ -317,7 +317,7 @@ class HasNetwork(Protocol):
 
     def addresses_of(self, peer: str) -> Sequence[str]:
         """The addresses that `container:NAME`, `label:KEY=VALUE` or `service:NAME` has now. Raises
-        ChaoskitError when there are none, or when nobody can be asked."""
+        Nobody when there surely are none, ChaoskitError when nobody can be asked."""
 
 
 @runtime_checkable
@@ -349,6 +349,10 @@ class HasPackets(HasNetwork, Protocol):
 
     def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
         """The addresses that are meant have become those."""
+
+    def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
+        """How many were opened through it so far, by others than us; None where that is not
+        counted. Raises Gone, ChaoskitError."""
 
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Whether traffic of our own shows it; None when that tells nothing. Raises Gone,
@@ -391,6 +395,51 @@ class HasEndpoints(Protocol):
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
 
+    def protected_sharer(self) -> str | None:
+        """Which of these must not be touched, and why; None when there is none."""
+
+
+@runtime_checkable
+class CanBeMadeAgain(IsContainer, Protocol):
+    """A container that can be removed, and made again by others or from what was kept of it."""
+
+    @property
+    def made_by(self) -> str:
+        """Who makes it again when it is gone, as its labels say; empty when nobody does."""
+
+    @property
+    def has_role(self) -> bool:
+        """Whether a successor could be told: a container named by its id has none."""
+
+    def newcomers(self) -> Sequence[str]:
+        """For people: those that have come since, once as many match and run as did then. Raises
+        ChaoskitError when the daemon does not answer."""
+
+    def kept(self) -> dict[str, Json]:
+        """All that it takes to make it again, `told` in it for people. Raises Gone."""
+
+    def why_not_again(self, kept: Mapping[str, Json]) -> str | None:
+        """Why it could not be made again as it is; None when it could."""
+
+    def lost(self, kept: Mapping[str, Json]) -> Sequence[str]:
+        """What will be otherwise when it is made again, for the plan."""
+
+    def get_ready(self, kept: dict[str, Json]) -> None:
+        """Make a double of it that is not started: it holds the image and the volumes, and what
+        the daemon does not take is known before anything is removed."""
+
+    def remove(self) -> None:
+        """Remove it, running or not. Its volumes stay. An undo that finds it soon afterwards knows
+        that it is doomed. Raises Gone."""
+
+    def standing(self, kept: dict[str, Json]) -> tuple[Standing, str]:
+        """What has become of it, and for people what is otherwise. Raises Gone when somebody else
+        has removed it, or made one of its name, or removed the one that was made again."""
+
+    def make_again(self, kept: dict[str, Json]) -> None:
+        """Its double takes its name and is started, whatever part of that was done before; the
+        double of one that was never removed goes. Raises ChaoskitError, Gone."""
+
 
 @runtime_checkable
 class HasResolver(HasNetwork, Protocol):
@@ -414,3 +463,41 @@ class HasResolver(HasNetwork, Protocol):
     def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
         """What is answered to a query that is sent as the target sends it; None for silence.
         Raises OSError when it cannot be sent, or is refused; Gone."""
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """Is told its time by libfaketime, which reads it from a file."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    def clock_file(self) -> str:
+        """The path of that file on this machine, which stays valid when the target has ended.
+        Raises Gone, and ChaoskitError when its clock cannot be moved, saying why."""
+
+    def clock_settings(self) -> Mapping[str, str]:
+        """What `FAKETIME...` it was started with. Raises Gone, ChaoskitError."""
+
+    def clock_text(self, key: str) -> Json:
+        """What is in the file; None when there is none; a mapping when it is no small plain text.
+        Raises Gone when it went together with the target."""
+
+    def clock_beside(self, key: str) -> str:
+        """Where the file lies that is to take that one's place."""
+
+    def lay_beside(self, key: str, text: str) -> None:
+        """Write it there, with the owner and the permissions of the old one."""
+
+    def lies_beside(self, key: str) -> bool: ...
+
+    def take_beside(self, key: str) -> None: ...
+
+    def put_clock(self, key: str) -> None:
+        """The file beside takes its place, in one step."""
+
+    def drop_clock(self, key: str) -> None:
+        """There is no such file any more."""

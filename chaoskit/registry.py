@@ -46,7 +46,9 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "http-delay": "chaoskit.faults.http_delay:HttpDelay",
         "partition": "chaoskit.faults.partition:Partition",
         "dns": "chaoskit.faults.dns:Dns",
+        "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
+        "clock": "chaoskit.faults.clock:Clock",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",
@@ -60,6 +62,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "process": "chaoskit.probes.process:ProcessProbe",
         "log": "chaoskit.probes.log:LogProbe",
         "file": "chaoskit.probes.file:FileProbe",
+        "docker": "chaoskit.probes.docker:DockerProbe",
     },
 }
 

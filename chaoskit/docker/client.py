@@ -154,7 +154,7 @@ class Daemon:
                 return api.version(api_version=False)
 
         try:
-            about = _within(FIRST, ask)
+            about = within(FIRST, ask)
         except APIError as error:
             raise no_docker(str(self.where), _told(error)) from error
         except (DockerException, RequestException, OSError, ValueError) as error:
@@ -210,7 +210,7 @@ class Daemon:
         return found
 
 
-def _within(patience: float, ask: Callable[[], R]) -> R:
+def within(patience: float, ask: Callable[[], R]) -> R:
     """What `ask` returns or raises, or TimeoutError: names that are looked up, and answers that
     come a byte at a time, have no time-out of their own."""
     done: list[R] = []

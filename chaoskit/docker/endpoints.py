@@ -8,29 +8,31 @@ configuration, so it is only said where it was before, or where no address would
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from chaoskit.clock import until
 from chaoskit.docker.client import Daemon
 from chaoskit.docker.trouble import NoDaemon
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.units import Json
 
 Endpoint: TypeAlias = dict[str, Json]
-"""As the journal keeps it. told: for people. network: its name. address, address6, mac: as given
-out, empty when the container does not run. aliases: without the container's own short id, which a
-daemon adds by itself. links: `name:alias`. fixed: the addresses that were wished for. options: of
-the network's driver."""
+"""As the journal keeps it. told: for people. network, id: its name and id. address, address6, mac:
+as given out, empty when the container does not run. aliases: without the container's own short id,
+which a daemon adds by itself. links: `name:alias`. fixed: the addresses that were wished for. wish:
+those to wish for so that it comes back. options: of the network's driver."""
 
+TURN = 8.0
+"""Seconds for which one waits for its turn; then it takes the address that it gets."""
+_ABOUT_ADDRESS = re.compile(r"address", re.IGNORECASE)
 APART = ("host", "none")
 """What stands where a network's name does and is none that could be left."""
 SHORT = 12
 """Characters of a container's id that are its name in its networks."""
 _LOWEST = ("bridge", "macvlan", "ipvlan")
 """Drivers whose networks give out the lowest free address."""
-_MAC_SINCE = (1, 44)
-"""The API from which an endpoint can ask for its hardware address; before, that follows from the
-address, or from the container's configuration."""
 
 
 def endpoint_of(told: Mapping[str, Any], network: str, name: str) -> Endpoint | None:
@@ -53,12 +55,14 @@ def words_of(told: Mapping[str, Any], network: str) -> Endpoint:
     return {
         "told": f"{' and '.join(addresses) or 'connected'}{called}",
         "network": network,
+        "id": one["NetworkID"],
         "address": one["IPAddress"],
         "address6": one["GlobalIPv6Address"],
         "mac": one["MacAddress"],
         "aliases": list[Json](aliases),
         "links": list[Json](one["Links"] or []),
         "fixed": one["IPAMConfig"] or None,
+        "wish": one["IPAMConfig"] or None,
         "options": one["DriverOpts"] or None,
     }
 
@@ -97,11 +101,7 @@ def next_address(network: Mapping[str, Any], leaving: str) -> str | None:
     None when that cannot be told. network: see `about`."""
     if network["Driver"] not in _LOWEST:
         return None
-    used = {
-        one["IPv4Address"].partition("/")[0]
-        for container, one in (network.get("Containers") or {}).items()
-        if container != leaving
-    }
+    used = _used(network, leaving)
     for pool in network["IPAM"]["Config"] or []:
         subnet = ipaddress.ip_network(pool["Subnet"])
         if not isinstance(subnet, ipaddress.IPv4Network):
@@ -112,6 +112,30 @@ def next_address(network: Mapping[str, Any], leaving: str) -> str | None:
             if str(address) not in used:
                 return str(address)
     return None
+
+
+def _used(network: Mapping[str, Any], leaving: str) -> set[str]:
+    """The IPv4 addresses of the others in it."""
+    return {
+        one["IPv4Address"].partition("/")[0]
+        for container, one in (network.get("Containers") or {}).items()
+        if container != leaving
+    }
+
+
+def loose_ports(told: Mapping[str, Any]) -> str | None:
+    """Which published ports would be others afterwards, as the daemon chooses them; None when none.
+    told: what `inspect` tells of the container."""
+    host = told["HostConfig"]
+    if host.get("PublishAllPorts"):
+        return "all"
+    loose = [
+        port
+        for port, places in (host.get("PortBindings") or {}).items()
+        for place in places or []
+        if place.get("HostPort", "") in ("", "0") or "-" in place["HostPort"]
+    ]
+    return ", ".join(dict.fromkeys(loose)) or None
 
 
 def configured(network: Mapping[str, Any]) -> bool:
@@ -146,45 +170,76 @@ def remarks(network: Mapping[str, Any], endpoint: Endpoint, container: str) -> l
     return [f"its address in {name} comes back, unless somebody takes it meanwhile"]
 
 
+def wish(network: Mapping[str, Any], endpoint: Endpoint, leaving: str) -> Json:
+    """The addresses to wish for so that it comes back with its own; None when they come by
+    themselves once the container `leaving` has left them."""
+    fixed = endpoint["fixed"]
+    if fixed or endpoint["address"] in ("", next_address(network, leaving)):
+        return fixed
+    return {"IPv4Address": endpoint["address"], "IPv6Address": endpoint["address6"]}
+
+
 def connect(daemon: Daemon, network: str, container: str, wanted: Endpoint) -> None:
     """Connect it as it was. Where somebody else has its address by now it gets another one, as that
     is nearer to what was than none. Raises ChaoskitError, Gone when the container is gone."""
     try:
-        knows = about(daemon, network)
-        wish: Any = wanted["fixed"]
-        if not wish and wanted["address"] not in ("", next_address(knows, container)):
-            wish = {"IPv4Address": wanted["address"], "IPv6Address": wanted["address6"]}
-        if wish:
-            try:
-                return _connect(daemon, network, container, wanted, wish)
-            except (Gone, NoDaemon):
+        _wait_for_turn(daemon, network, container, wanted)
+        wished = wish(about(daemon, network), wanted, container)
+        try:
+            return attach(daemon, network, container, wanted | {"wish": wished})
+        except (Gone, NoDaemon):
+            raise
+        except ChaoskitError as error:
+            if not wished or not _ABOUT_ADDRESS.search(str(error)):
                 raise
-            except ChaoskitError:
-                pass  # Somebody has the address, or none may be wished for.
-        _connect(daemon, network, container, wanted, {})
+        # Somebody has the address, or none may be wished for.
+        attach(daemon, network, container, wanted | {"wish": None})
     except Gone as error:
         daemon.inspect(container)
         raise ChaoskitError(f"the network {wanted['network']} was removed meanwhile") from error
 
 
-def _connect(
-    daemon: Daemon, network: str, container: str, wanted: Mapping[str, Any], wish: Mapping[str, Any]
-) -> None:
-    def ask(api: Any) -> None:
-        new = tuple(int(part) for part in api.api_version.split(".")) >= _MAC_SINCE
-        api.connect_container_to_network(
+def _wait_for_turn(daemon: Daemon, network: str, container: str, wanted: Endpoint) -> None:
+    """Several that left come back in the order of their addresses, where the lowest that is free is
+    given out: each waits until that is its own, or somebody has it."""
+
+    def now_or_never() -> bool:
+        knows = about(daemon, network)
+        first = next_address(knows, container)
+        return (
+            first is None
+            or not wanted["address"]
+            or first == wanted["address"]
+            or configured(knows)
+            or wanted["address"] in _used(knows, container)
+        )
+
+    if not _is_fixed(wanted):
+        until(now_or_never, TURN)
+
+
+def attach(daemon: Daemon, network: str, container: str, wanted: Mapping[str, Any]) -> None:
+    """Connect it with exactly that. Raises Gone when either is gone, ChaoskitError."""
+    wished = wanted["wish"] or {}
+    daemon.do(
+        lambda api: api.connect_container_to_network(
             container,
             network,
-            ipv4_address=wish.get("IPv4Address") or None,
-            ipv6_address=wish.get("IPv6Address") or None,
-            link_local_ips=wish.get("LinkLocalIPs") or None,
+            ipv4_address=wished.get("IPv4Address") or None,
+            ipv6_address=wished.get("IPv6Address") or None,
+            link_local_ips=wished.get("LinkLocalIPs") or None,
             aliases=wanted["aliases"] or None,
             links=[link.partition(":")[::2] for link in wanted["links"]] or None,
             driver_opt=wanted["options"],
-            mac_address=(wanted["mac"] or None) if new else None,
+            mac_address=(wanted["mac"] or None) if own_macs(api) else None,
         )
+    )
 
-    daemon.do(ask)
+
+def own_macs(api: Any) -> bool:
+    """Whether an endpoint can ask for its hardware address; before, that follows from the address,
+    or from the container's configuration."""
+    return tuple(int(part) for part in api.api_version.split(".")) >= (1, 44)
 
 
 def _is_fixed(endpoint: Mapping[str, Any]) -> bool:

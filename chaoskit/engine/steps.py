@@ -324,6 +324,8 @@ class Steps:
             except (OSError, ChaoskitError) as error:
                 raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
             for key, lives in list(open_groups.items()):
+                if cancel.is_set:
+                    break
                 changes = [live.cell.change for live in lives]
                 if outcome := fault.outcome(lives[0].target, changes, now() - since):
                     del open_groups[key]

@@ -37,7 +37,8 @@ class Upkeep:
         self._step = step
         self._groups = groups
         self._keeps = type(step.fault).keep is not Fault.keep
-        self._looks = step.selector.target.reborn is not Target.reborn
+        ends = step.fault.ends_target  # Then it is no news that it did.
+        self._looks = not ends and step.selector.target.reborn is not Target.reborn
         self._kept = self._looked = now()
         self._told: set[str] = set()
         self._seen: dict[str, Json] = {}

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaoskit.capabilities import IsContainer
-from chaoskit.clock import until
+from chaoskit.clock import now, until
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import LOST
 from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change, Fault, Found, Outcome
 from chaoskit.model.units import Duration, Json, show_duration
+from chaoskit.procfs import boot_id
 
-_RUNNING, _ENDING, _ENDED, _BACK = "running", "ending", "ended", "running again"
+_RUNNING, _ENDING, _ENDED = "running", "ending", "ended"
+_BACK, _REPLACED = "running again", "replaced"
+STOPPED = (_ENDED, _REPLACED)
+"""What a look answers when the container does not run."""
 _DEATH = 10.0
 """Seconds that a container may take to be gone after SIGKILL."""
 
@@ -75,12 +80,12 @@ class EndContainer(Fault[IsContainer]):
         return self._now(target, change.key)
 
     def found(self, now: Json, change: Change) -> Found:
-        if now in (_RUNNING, _BACK):
+        if now in (_RUNNING, _BACK, _REPLACED):
             return Found.WAS
         return Found.OURS if now in (_ENDING, _ENDED) else Found.FOREIGN
 
     def make(self, target: IsContainer, change: Change) -> None:
-        _marker(target).touch()
+        _marker(target).write_text(f"{boot_id()} {now()}")
         self.end(target)
 
     def unmake(self, target: IsContainer, change: Change) -> None:
@@ -91,11 +96,16 @@ class EndContainer(Fault[IsContainer]):
                 raise ChaoskitError("it has been sent SIGKILL and has not ended")
         if self._now(target, change.key) == _ENDED:
             target.start()
+            if not (state := target.state()).runs:
+                raise ChaoskitError(
+                    f"it was started and has ended again with exit code {state.exit}: "
+                    "`docker logs` tells why"
+                )
 
     def took(self, target: IsContainer, changes: Sequence[Change]) -> bool:
         """The incarnation has ended, whatever runs by now."""
         try:
-            return all(self._now(target, change.key) in (_ENDED, _BACK) for change in changes)
+            return all(self._now(target, change.key) in (*STOPPED, _BACK) for change in changes)
         except Gone:
             return True
 
@@ -152,12 +162,25 @@ class EndContainer(Fault[IsContainer]):
     def _now(self, target: IsContainer, key: str) -> str:
         state = target.state()
         if not state.runs:
-            return _ENDED
+            return _REPLACED if target.replaced() else _ENDED
         if state.started != key.rpartition(" ")[2]:
             return _BACK
-        # Of what lay in a folder that was lost, nobody knows whether it was doomed.
-        lost = (target.binding.folder / LOST).exists()
-        return _ENDING if lost or _marker(target).exists() else _RUNNING
+        return _ENDING if self._doomed(target) else _RUNNING
+
+    def _doomed(self, target: IsContainer) -> bool:
+        """Whether it has been told to end and may still do so. Not for ever: who runs long after
+        that was never reached by it."""
+        while_on_its_way = self.settle + self.undo_takes + _DEATH
+        lost = target.binding.folder / LOST
+        with contextlib.suppress(OSError):
+            # Of what lay in a folder that was lost, nobody knows whether it was doomed.
+            if time.time() - lost.stat().st_mtime < while_on_its_way:
+                return True
+        try:
+            boot, at = _marker(target).read_text().split()
+        except (OSError, ValueError):
+            return _marker(target).exists()  # It has only just been made.
+        return boot == boot_id() and now() - float(at) < while_on_its_way
 
 
 def _marker(target: IsContainer) -> Path:

@@ -54,8 +54,8 @@ class Limit(Fault[HasLimits]):
     name = "limit"
     needs = HasLimits
     examples = (
-        {"cpu": 0.2, "memory": "64MiB", "pids": 64, "read": "4MiB/s", "write": "4MiB/s"},
-        {"cpu": "50%"},
+        {"cpu": 0.2, "memory": "64MiB", "write": "4MiB/s"},
+        {"pids": 64},
     )
 
     def problems(self) -> list[tuple[str, str]]:

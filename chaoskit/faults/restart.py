@@ -26,9 +26,6 @@ class Restart(EndContainer):
     def problems(self) -> list[tuple[str, str]]:
         return whole_seconds(self.grace)
 
-    def refuse(self, target: IsContainer) -> str | None:
-        return "it is paused" if target.state().status == "paused" else None
-
     @property
     def undo_takes(self) -> float:
         return self.grace

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chaoskit.capabilities import IsContainer
-from chaoskit.faults.container_end import EndContainer
-from chaoskit.model.fault import Change, Fault
+from chaoskit.errors import Gone
+from chaoskit.faults.container_end import STOPPED, EndContainer
+from chaoskit.model.fault import Change
 from chaoskit.model.units import Duration
 
 GRACE = 10.0
@@ -44,7 +45,10 @@ class Stop(EndContainer):
 
     def took(self, target: IsContainer, changes: Sequence[Change]) -> bool:
         """It is stopped still: nobody has started it."""
-        return Fault.took(self, target, changes)
+        try:
+            return all(self._now(target, change.key) in STOPPED for change in changes)
+        except Gone:
+            return False
 
 
 def whole_seconds(grace: float) -> list[tuple[str, str]]:

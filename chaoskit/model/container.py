@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 
@@ -62,6 +63,23 @@ class ContainerState:
             finished=str(state.get("FinishedAt", "")),
             removes_itself=bool(host.get("AutoRemove")),
         )
+
+
+class Standing(Enum):
+    """What has become of a container that is removed and made again, for people."""
+
+    THERE = "there"
+    READY = "there, with a double of it that stands ready"
+    GOING = "being removed"
+    AWAY = "removed"
+    TAKEN = "removed, and somebody has started its double"
+    PART = "made again in part"
+    AGAIN = "made again"
+    OTHERWISE = "made again otherwise"
+
+    @property
+    def as_before(self) -> bool:
+        return self in (Standing.THERE, Standing.AGAIN)
 
 
 def _seconds(stamp: str) -> float:

@@ -48,8 +48,9 @@ class Probe(ABC):
     readings: ClassVar[Mapping[str, Unit]]
     """The names that `expect` may use, and their units. A name that ends in ` *` is completed in
     the file: `json *` by `expect: {json: {"$.ok": true}}`, which is then the reading `json $.ok`.
-    A probe with such names has a field `wants: tuple[str, ...] = ()`, no key of the file, in which
-    the loader says which completed names it has to read."""
+    A probe with such names, or one to which a reading is dear, has a field
+    `wants: tuple[str, ...] = ()`, no key of the file, in which the loader says which names the
+    expectations ask for, completed ones as such."""
     main: ClassVar[str]
     """The reading that is meant when `expect` names none (`expect: {below: 5}`)."""
     timeout: float

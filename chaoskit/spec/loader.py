@@ -178,7 +178,7 @@ class _Loader:
         if "expect" in entries:
             expect = Expectations(decoder, kind).read(entries["expect"].node)
         if expect is not BAD and "wants" in {field.name for field in fields(kind)}:
-            wants = (c.reading for c in expect.conditions if c.reading not in kind.readings)
+            wants = (condition.reading for condition in expect.conditions)
             given = {"wants": tuple(dict.fromkeys(wants))}
         probe = decoder.fields(kind, entries[key].node, **given)
         if BAD in (name, probe, expect):

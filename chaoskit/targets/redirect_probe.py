@@ -6,13 +6,13 @@ the rules let them in: nobody else's port is asked, whatever the rules are meant
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from chaoskit.clock import Cancel, now
-
-R = TypeVar("R")
 
 BEYOND = 5.0
 """Seconds after its delay in which a byte has come, on a busy machine too."""
@@ -21,38 +21,66 @@ EARLY = 0.002
 _LOOK = 0.05
 
 
-def delayed(socket_mark: int, up: float, down: float, cancel: Cancel) -> bool:
-    """Whether a connection with that mark is redirected, and a byte takes at least `up` seconds
-    there and `down` seconds back. In the namespace of the calling thread. Raises Interrupted."""
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A connection with that socket mark, on which a byte takes at least `up` seconds there and
+    `down` seconds back."""
+
+    socket_mark: int
+    up: float
+    down: float
+
+
+def delayed(probes: Sequence[Probe], cancel: Cancel) -> bool:
+    """Whether all these are redirected and so late; tried at the same time. In the namespace of
+    the calling thread. Raises Interrupted."""
     try:
-        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, socket_mark)
-            client.settimeout(BEYOND)
-            client.connect(listener.getsockname())
-            here = client.getsockname()
-            server, there = _wait(listener, listener.accept, BEYOND, cancel)
-            with server:
-                if there == here:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.settimeout(_LOOK)
+            least: dict[socket.socket, float] = {}
+            for probe in probes:
+                client = stack.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, probe.socket_mark)
+                client.settimeout(BEYOND)
+                client.connect(listener.getsockname())
+                server, there = _accept(listener, cancel)
+                stack.enter_context(server)
+                if there == client.getsockname():
                     return False  # Nobody stands between.
-                return _takes(client, server, up, cancel) and _takes(server, client, down, cancel)
+                least |= {server: probe.up, client: probe.down}
+            began = now()
+            for side in least:
+                side.sendall(b"?")
+            return all(now() - began >= late - EARLY for late in _arriving(least, cancel))
     except OSError:
         return False
 
 
-def _takes(sender: socket.socket, receiver: socket.socket, least: float, cancel: Cancel) -> bool:
-    began = now()
-    sender.sendall(b"?")
-    data = _wait(receiver, lambda: receiver.recv(1), least + BEYOND, cancel)
-    return data == b"?" and now() - began >= least - EARLY
-
-
-def _wait(side: socket.socket, work: Callable[[], R], most: float, cancel: Cancel) -> R:
-    end = now() + most
+def _accept(listener: socket.socket, cancel: Cancel) -> tuple[socket.socket, object]:
+    end = now() + BEYOND
     while True:
         cancel.check()
-        side.settimeout(_LOOK)
         try:
-            return work()
+            return listener.accept()
         except TimeoutError:
             if now() > end:
                 raise
+
+
+def _arriving(least: dict[socket.socket, float], cancel: Cancel) -> Iterator[float]:
+    """What each must have taken, when its byte has come. Raises OSError when it does not."""
+    numbers = {side.fileno(): side for side in least}
+    poll = select.poll()
+    for number in numbers:
+        poll.register(number, select.POLLIN)
+    end = now() + max(least.values()) + BEYOND
+    while numbers:
+        cancel.check()
+        for number, _ in poll.poll(_LOOK * 1000):
+            if numbers[number].recv(1) != b"?":
+                raise ConnectionError("it was closed")
+            poll.unregister(number)
+            yield least[numbers.pop(number)]
+        if now() > end:
+            raise TimeoutError

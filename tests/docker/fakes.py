@@ -67,11 +67,15 @@ def fake(path: Path, answer: Callable[[str], Answer]) -> Iterator[Fake]:
 
 
 class Counter:
-    """Stands before a daemon's socket, passes everything on, and keeps each request's line."""
+    """Stands before a daemon's socket, passes everything on, and keeps each request's line.
+    before: is called with that line before the request goes on."""
 
-    def __init__(self, path: Path, real: Path) -> None:
+    def __init__(
+        self, path: Path, real: Path, before: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.url = f"unix://{path}"
         self.asked: list[str] = []
+        self._before = before
         self._real = real
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
@@ -95,6 +99,7 @@ class Counter:
                 # A request of the SDK's is one segment, and comes after the answer to the last.
                 if count and data.split(b" ", 1)[0] in (b"GET", b"POST", b"PUT", b"DELETE"):
                     self.asked.append(data.split(b"\r\n")[0].decode())
+                    self._before(self.asked[-1])
                 other.sendall(data)
         for end in (one, other):
             with contextlib.suppress(OSError):
@@ -107,3 +112,7 @@ class Counter:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+
+    def posted(self, what: str) -> int:
+        """How many requests to do that there have been."""
+        return sum(line.startswith("POST ") and f"/{what}" in line for line in self.asked)

@@ -46,7 +46,7 @@ class Market:
     def open(self) -> None:
         self._run([sys.executable, str(HOME / "build.py")])
         self._run([*self._compose, "up", "-d"])
-        assert until(self.is_well, 60), self.told()
+        assert until(self.is_well, 120), self.told()
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -18,18 +18,15 @@ from markets import HOME, Market, market
 
 from chaoskit import spec
 from chaoskit.clock import until
-from chaoskit.errors import InputError
 from chaoskit.model.verdict import Verdict
 
 CATALOGUE = Path(__file__).parents[2] / "experiments"
 FILES = sorted(CATALOGUE.glob("compose/*.yaml"))
 CHAOSKIT = str(Path(sys.executable).parent / "chaoskit")
 
-WAITING = {"name-is-not-found": "no fault is called 'dns'"}
-"""Those whose fault is not there yet, and what is said of it. A test fails when it is there."""
-READY = [file for file in FILES if file.stem not in WAITING]
-
-every_file = pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
+# To open the market takes its time where many tests run beside it.
+pytestmark = pytest.mark.timeout(300)
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
 def said(file: Path, word: str) -> str:
@@ -121,24 +118,9 @@ def test_the_market_loses_no_order_whoever_is_killed(opened: Market) -> None:
         assert until(opened.is_well, 30), opened.told()
 
 
-def test_the_readmes_have_a_true_line_on_each() -> None:
-    rows = re.findall(
-        r"^\| \[([^\]]+)\]\((compose/[^)]+)\) \| (.+?) \| (\w+) \|$",
-        (CATALOGUE / "README.md").read_text(),
-        re.MULTILINE,
-    )
-    assert [(link, teaches, expected) for _, link, teaches, expected in rows] == [
-        (f"compose/{file.name}", said(file, "Teaches"), said(file, "Expect")) for file in FILES
-    ]
-    assert all(called == link for called, link, *_ in rows)
+def test_the_walk_through_names_experiments_that_there_are() -> None:
     walked = re.findall(r"experiments/compose/([\w-]+\.yaml)", (HOME / "README.md").read_text())
     assert walked and set(walked) <= {file.name for file in FILES}
-
-
-def test_those_that_wait_for_their_fault_wait_still() -> None:
-    for stem, why in WAITING.items():
-        with pytest.raises(InputError, match=re.escape(why)):
-            spec.load(CATALOGUE / "compose" / f"{stem}.yaml", environ={})
 
 
 @every_file
@@ -156,8 +138,6 @@ def test_is_bounded_and_safe_on_a_laptop(file: Path) -> None:
         assert step.hold <= (20 if said(file, "Expect") == "aborted" else 6)
 
 
-def test_there_are_enough_and_they_differ() -> None:
+def test_there_are_enough() -> None:
     assert len(FILES) >= 8
-    for word in ("Teaches", "Expect"):
-        assert all(said(file, word) for file in FILES)
-    assert len({said(file, "Teaches") for file in FILES}) == len(FILES)
+    assert {said(file, "Expect") for file in FILES} == {"held", "aborted", "deviated"}

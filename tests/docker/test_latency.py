@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -251,6 +252,24 @@ def test_much_goes_through_and_is_what_was_sent(two: Two) -> None:
     assert got == data
 
 
+def test_many_connections_at_once_are_let_through(two: Two) -> None:
+    """Each takes two of the proxy's descriptors, and shells give their programs 1024."""
+    fault, on = SlowNetwork(0.05), two.target()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    changes = cells.inject(fault, on)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as open_now:
+            many = [open_now.enter_context(two.web.dial(two.db.address(), 80)) for _ in range(600)]
+            for made in many:
+                made.sendall(b"x")
+            assert all(made.recv(1) == b"x" for made in many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        cells.undo(fault, on, changes)
+
+
 def test_nobody_answers_is_a_reset(two: Two) -> None:
     reset = pytest.raises((ConnectionResetError, ConnectionRefusedError))
     with hurt(SlowNetwork(0.05), two.target()), reset:
@@ -308,10 +327,9 @@ def test_it_lets_go_at_its_deadline(two: Two) -> None:
     cells.undo(fault, on, changes)
 
 
-def test_rules_without_a_proxy_lose_their_force(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rules_without_a_proxy_lose_their_force(two: Two) -> None:
     """Everybody was killed, the proxy too: the kernel ends it."""
-    monkeypatch.setattr(redirect, "GRACE", 0.0)
-    on = two.target(ends_at=now() + 6.0)
+    on = two.target()
     fault = SlowNetwork(DELAY)
     changes = cells.inject(fault, on)
     for pid in our_proxies():
@@ -355,7 +373,11 @@ def test_what_is_not_there_any_more_is_not_proven(two: Two, spoil: str) -> None:
     cells.undo(fault, on, changes)
 
 
-def test_the_proxy_is_left_alone_by_a_mark_of_another_step(two: Two) -> None:
+def test_the_proxy_is_left_alone_by_a_mark_of_another_step(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one is refused, unless both had looked before either was in."""
+    monkeypatch.setattr(redirect.Redirect, "others", lambda _: [])
     first, second = two.target("1"), two.target("2")
     with hurt(SlowNetwork(DELAY, peer_ports=(80,)), first):
         with hurt(SlowNetwork(DELAY, peer_ports=(5432,)), second):

@@ -50,11 +50,14 @@ class ContainerSpecimen(Specimen):
 
 
 def about(api: Any, name: str) -> Json:
-    """All that `inspect` tells of a container but what every new life of one has anew."""
+    """All that `inspect` tells of a container but what every new life of one has anew, its id as
+    an alias and a host name among that."""
     try:
         told = api.inspect_container(name)
     except docker.errors.NotFound:
         return None
+    for one in told["NetworkSettings"]["Networks"].values():
+        one["Aliases"] = sorted({*(one["Aliases"] or [])} - {told["Config"]["Hostname"]})
     return _plain(told, told["Id"])
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from beside import SOON, Beside, beside
 
+from chaoskit.cgroups import UNIFIED, own_groups
 from chaoskit.clock import now, until
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.helpers import burden
+from chaoskit.mounts import mounts_of
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import leftover_helpers
 
@@ -261,3 +263,41 @@ def test_memory_stops_growing_at_the_reserve_of_its_control_group(
 def _settled(seen: list[int], value: int) -> bool:
     seen.append(value)
     return len(seen) > 20 and len(set(seen[-10:])) == 1
+
+
+@pytest.fixture
+def unified() -> Iterator[Path]:
+    """A control group of version 2, whether or not any controller is switched on in it."""
+    tops = [mount.point for mount in mounts_of() if mount.kind == "cgroup2"]
+    made = Path(tops[0] if tops else "/none") / f"chaoskit-test-{os.getpid()}"
+    try:
+        made.mkdir()
+        (made / "cgroup.freeze").write_text("0")
+    except OSError:
+        pytest.skip("making a control group of version 2 needs root and a kernel that has it")
+    try:
+        yield made
+    finally:
+        assert until(lambda: _removed(made), SOON)
+
+
+@pytest.mark.parametrize("how", ["lifeline", "target", "deadline"])
+def test_a_group_that_is_frozen_holds_no_helper(unified: Path, target: Beside, how: str) -> None:
+    """There is no way around the freezer of version 2: it is in the one group there is."""
+    own = own_groups()[UNIFIED].folder
+    target._where = lambda cpus: [  # type: ignore[method-assign]
+        f"in={unified}", f"out={own}", f"with={target.root.pid}:{target.root.start}"
+    ]  # fmt: skip
+    target.binding = target.bind(ends_at=now() + (5 if how == "deadline" else 60))
+    mark = f"{target.mark}-1"
+    target.burden(mark, ["cpu", "1"])
+    assert until(lambda: (unified / "cgroup.procs").read_text().split() != [], SOON)
+    worker = target._helper(mark).process
+    assert (unified / "cgroup.procs").read_text().split() == [str(worker.pid)]
+    assert len(target.helpers()) == 2
+    (unified / "cgroup.freeze").write_text("1")
+    assert until(lambda: "frozen 1" in (unified / "cgroup.events").read_text(), SOON)
+    {"lifeline": target.cut, "target": target.end, "deadline": lambda: None}[how]()
+    assert until(lambda: not target.helpers(), SOON)
+    assert _removed(unified)
+    unified.mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaoskit import cgroups
-from chaoskit.cgroups import Group, held_back, memory_free, placed, to_join
+from chaoskit.cgroups import Group, held_back, memory_free, placed, time_group, to_join
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.mounts import below, mount_at, mounts_of, parsed
 from chaoskit.procfs import Process
@@ -63,6 +63,8 @@ def test_both_side_by_side(tmp_path: Path) -> None:
     assert found["memory"].version == 1 and found[""].version == 2
     assert to_join(found) == [found["memory"]]
     assert to_join({"": found[""]}) == [found[""]], "with nothing switched on it still counts"
+    assert time_group(found) == found[""]
+    assert time_group({"cpu": found["memory"]} | found) == found["memory"]
 
 
 def test_a_part_of_a_hierarchy_may_be_mounted(tmp_path: Path) -> None:
@@ -96,6 +98,8 @@ def test_above_and_by_name() -> None:
     scope = f"/c/memory/a.slice/libpod-{ID}.scope"
     assert above == [group.folder, scope, "/c/memory/a.slice", "/c/memory"]
     assert group.named(ID).folder == scope
+    inside = Group(f"/c/{ID}/of-{ID}", "/c", 2)
+    assert inside.named(ID).folder == f"/c/{ID}", "the whole of it"
     assert group.named("") == group and group.named("other") == group
     nested = Group(f"/c/docker/{ID}/docker/{'a' * 64}", "/c", 2)
     assert nested.named("a" * 64) == nested, "not the one that the container runs in"

@@ -204,6 +204,21 @@ def test_another_incarnation_has_other_limits(boxed: Boxed) -> None:
     assert inject(fault, boxed) == []
 
 
+def test_what_was_read_is_of_one_that_lives(boxed: Boxed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end, and another begin in its place, between the finding and the reading."""
+    (change,) = inject(Limit(cpu=0.5), boxed)
+    read = Group.read
+
+    def late(group: Group, name: str) -> str | None:
+        os.kill(boxed.root.pid, 9)
+        os.waitid(os.P_PID, boxed.root.pid, os.WEXITED | os.WNOWAIT)
+        return read(group, name)
+
+    monkeypatch.setattr(Group, "read", late)
+    with pytest.raises(Gone):
+        Limit(cpu=0.5).look(boxed, change)
+
+
 def test_the_group_of_its_name_is_meant(boxed: Boxed) -> None:
     """The first process may have made itself a group below the container's own."""
     own = boxed.inner

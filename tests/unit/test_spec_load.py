@@ -118,6 +118,8 @@ def test_checks_know_what_they_read_and_in_which_unit() -> None:
     assert web.probe.timeout == 0.5
     assert web.probe.headers == {"Authorization": f"Bearer {SECRET}"}
     assert web.probe.wants == (
+        "status",
+        "latency",
         "json $.ok",
         "json $.queue",
         "json $.names",

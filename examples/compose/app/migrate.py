@@ -8,11 +8,15 @@ Expand adds the new column, migrate fills it, a few orders at a time, contract d
 The market writes both while there are both. Each statement may be said twice: when the database
 does not answer, nobody knows whether it has heard the last one, so it is said again. The client's
 own patience is what ends its waiting, as a database that is paused keeps no time-out.
+
+Who is told to go back while another is still going forward (`docker exec` that is killed leaves it
+running) waits until that one is through.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +26,7 @@ import pg
 
 PATIENCE = 0.7
 """Seconds of silence after which a statement is said again."""
-GIVE_UP = 30.0
+GIVE_UP = 15.0
 """Seconds in which a statement has to succeed; all of them may be said again later."""
 REST = 0.1
 BATCH = 100
@@ -38,7 +42,9 @@ def main() -> int:
     words = parser.parse_args()
     try:
         if not words.status:
-            migrate(*(BACK if words.back else FORWARD))
+            with open("/tmp/migration", "w") as alone:
+                fcntl.flock(alone, fcntl.LOCK_EX)
+                migrate(*(BACK if words.back else FORWARD))
         print("columns:", ", ".join(sorted(columns() & {"price", "cents"})))
     except Exhausted as error:
         print(f"given up: {error}", file=sys.stderr)
@@ -61,8 +67,8 @@ def migrate(old: str, old_type: str, new: str, new_type: str, value: str) -> Non
     while rows := say(_MOVE.format(old=old, new=new, value=value, batch=BATCH)):
         moved += len(rows)
         time.sleep(REST)
-    print(f"migrated: {moved} orders, some of them perhaps by what went unheard", flush=True)
-    say(f"set lock_timeout = '500ms'; alter table orders drop column if exists {old}")
+    print(f"migrated: {moved} orders, besides those whose answer went unheard", flush=True)
+    say(_CONTRACT.format(old=old, new=new))
     print(f"contracted: there is no column {old} any more", flush=True)
 
 
@@ -71,6 +77,21 @@ update orders set {new} = {value} where id in (
     select id from orders where {new} is null and {old} is not null
     limit {batch} for update skip locked)
 returning 1
+"""
+
+
+# Never the last of the two, whoever else is at it.
+_CONTRACT = """
+set lock_timeout = '500ms';
+begin;
+lock table orders;
+do $$ begin
+    if exists (select from information_schema.columns
+               where table_name = 'orders' and column_name = '{new}') then
+        alter table orders drop column if exists {old};
+    end if;
+end $$;
+commit
 """
 
 

@@ -4,7 +4,7 @@ not answer, the database has to do for both.
 GET  /health          200 and this side's colour; it asks nobody
 GET  /item/tea        the price, and where it is `from`: cache, database, or stale
 POST /order?item=tea  202 and the order's id, and who keeps it; times=100 orders so many at once
-GET  /order/ID        200 when the order is in the database, 404 when it is not there (yet)
+GET  /written?ids=A,B which of these orders are in the database
 GET  /sales           how many orders there are, and how many without a price
 503 whenever nobody who is needed answers.
 """
@@ -41,8 +41,9 @@ def answers(method: str, path: str, words: dict[str, str]) -> Answer:
             return item(rest[0])
         if kind == "order" and method == "POST":
             return order(words.get("item", "tea"), int(words.get("times", 1)))
-        if kind == "order" and rest:
-            return written(rest[0])
+        if kind == "written":
+            ids = words.get("ids", "").split(",")
+            return 200, {"written": orders.written(ids, DATABASE_PATIENCE)}
         if kind == "sales":
             return sales()
     except FAILURES as error:
@@ -97,11 +98,6 @@ def order(name: str, times: int) -> Answer:
     else:
         by = "queue"
     return 202, {"id": made[-1].id, "by": by, "side": SIDE}
-
-
-def written(order_id: str) -> Answer:
-    there = orders.written(order_id, DATABASE_PATIENCE)
-    return (200, {"id": order_id}) if there else (404, {"error": "not there (yet)"})
 
 
 def sales() -> Answer:
