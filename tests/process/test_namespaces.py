@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,17 @@ import pytest
 
 from chaoskit.clock import until
 from chaoskit.errors import Gone
-from chaoskit.namespaces import in_network, in_new_network, members, network_of, number_of
+from chaoskit.namespaces import (
+    Namespace,
+    cookie_here,
+    in_network,
+    in_network_of,
+    in_new_network,
+    members,
+    namespace_of,
+    network_of,
+    number_of,
+)
 from chaoskit.procfs import Process
 
 pytestmark = pytest.mark.skipif(
@@ -58,20 +69,40 @@ def end(process: Process) -> None:
 
 def test_it_is_found_by_whoever_is_still_in_it() -> None:
     with apart("--net") as process:
-        number, (_, child) = number_of(process), inside(process)
-        assert in_network(number, process, where) == number
+        it, (_, child) = namespace_of(process), inside(process)
+        assert in_network(it, process, where) == it.number
         end(process)
-        assert in_network(number, process, where) == number
+        assert in_network(it, process, where) == it.number
         end(child)
         with pytest.raises(Gone):
-            in_network(number, process, where)
+            in_network(it, process, where)
 
 
 def test_a_process_that_has_gone_elsewhere_is_no_way_into_it() -> None:
     with apart("--net") as process, apart("--net") as other:
-        number = number_of(process)
+        it = namespace_of(process)
         # By a process that is now in another one: as if it had left, or another had its number.
-        assert in_network(number, other, where) == number
+        assert in_network(it, other, where) == it.number
+
+
+def test_another_one_that_has_its_number_by_now_is_another_one() -> None:
+    with apart("--net") as process:
+        it = namespace_of(process)
+        if it.cookie is None:
+            pytest.skip("before Linux 5.14 a network namespace has no cookie")
+        before = Namespace(it.number, it.cookie + 1)
+        with pytest.raises(Gone, match="another one has its number"):
+            in_network(before, process, where)
+
+
+def test_without_a_cookie_nothing_is_put_there_when_its_process_has_ended() -> None:
+    with apart("--net") as process:
+        it = Namespace(number_of(process))
+        assert in_network(it, process, where, living=True) == it.number
+        end(process)
+        assert in_network(it, process, where) == it.number  # To take away what is ours.
+        with pytest.raises(Gone):
+            in_network(it, process, where, living=True)
 
 
 def test_it_is_found_where_only_a_mount_holds_it(tmp_path: Path) -> None:
@@ -79,21 +110,26 @@ def test_it_is_found_where_only_a_mount_holds_it(tmp_path: Path) -> None:
     held.touch()
     try:
         with apart(f"--net={held}") as process:
-            number, (_, child) = number_of(process), inside(process)
+            it, (_, child) = namespace_of(process), inside(process)
             end(process)
             end(child)
-            assert in_network(number, process, where) == number
+            assert in_network(it, process, where) == it.number
     finally:
         subprocess.run(["umount", str(held)], check=True)
     with pytest.raises(Gone):
-        in_network(number, process, where)
+        in_network(it, process, where)
 
 
 def test_the_rest_of_us_stays_at_home() -> None:
     home = where()
     with apart("--net") as process:
-        made = in_network(number_of(process), process, lambda: (where(), socket.socket()))
-        assert made[0] == number_of(process) != home
-        made[1].close()
+        number, made, cookie = in_network_of(
+            process, lambda: (where(), socket.socket(), cookie_here())
+        )
+        assert number == number_of(process) != home
+        # What was opened there stays there.
+        told = made.getsockopt(socket.SOL_SOCKET, 71, 8) if cookie is not None else b""
+        assert cookie is None or int.from_bytes(told, sys.byteorder) == cookie != cookie_here()
+        made.close()
     assert in_new_network(where) != home
     assert where() == home == int(network_of(Process.at(os.getpid()))[5:-1])
