@@ -119,6 +119,8 @@ def _kinds(hint: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
+    if value == ():
+        return None  # A list that is empty when nothing is said.
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

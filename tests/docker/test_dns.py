@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cells
+import daemons
 import images
 import names
 import pytest
@@ -71,13 +72,16 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def shared(session_daemon: Daemon) -> Iterator[Pair]:
-    made = Pair(session_daemon)
+def shared() -> Iterator[Pair]:
+    daemon = daemons.shared()
+    daemon.revive()
+    daemon.empty()
+    made = Pair(daemon)
     try:
         yield made
     finally:
         made.close()
-        session_daemon.empty()
+        daemon.empty()
 
 
 @pytest.fixture

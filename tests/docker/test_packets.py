@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cells
+import daemons
 import pytest
 import traffic
 from cells import hurt
@@ -81,13 +82,16 @@ class Trio:
 
 
 @pytest.fixture(scope="module")
-def shared(session_daemon: Daemon) -> Iterator[Trio]:
-    made = Trio(session_daemon)
+def shared() -> Iterator[Trio]:
+    daemon = daemons.shared()
+    daemon.revive()
+    daemon.empty()
+    made = Trio(daemon)
     try:
         yield made
     finally:
         made.close()
-        session_daemon.empty()
+        daemon.empty()
 
 
 @pytest.fixture
@@ -165,6 +169,34 @@ def test_live_connections_are_reset_by_a_refusal(trio: Trio) -> None:
                 made.sendall(b"a")
                 made.recv(1)
         assert traffic.echoed(spared)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_who_lives_next_door_is_still_found_out(trio: Trio, version: int, direction: Any) -> None:
+    """Else whoever sends would be told, after some seconds: there is no way to that host."""
+    sender, other = (trio.web, trio.db) if direction == "in" else (trio.db, trio.web)
+    with hurt(DropPackets(direction=direction), trio.target):
+        on = cells.target(trio.daemon, sender.container)
+        cells.in_network(on, "ip", f"-{version}", "neighbour", "flush", "dev", "eth0")
+        assert sender.asks(other.address(version), within=6.0) == "silence"
+
+
+def test_what_is_lost_is_no_connection_over_the_loopback(trio: Trio) -> None:
+    """The kernel tracks connections there, for docker's name server, and has not room for all."""
+
+    def tracked() -> int:
+        return int(
+            cells.in_network(trio.target, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+        )
+
+    with hurt(DropPackets(), trio.target):
+        before = tracked()
+        for _ in range(200):
+            made, _ = trio.web.datagrams(4)
+            made.sendto(b"lost", (trio.db.address(), 9))
+            made.close()
+        assert tracked() < before + 100
 
 
 def test_the_loopback_is_never_touched(trio: Trio) -> None:
@@ -470,8 +502,11 @@ def test_a_rate_is_of_one_direction_and_of_whom_it_is_meant_for(trio: Trio) -> N
 def test_the_largest_packets_pass_a_narrow_line(trio: Trio) -> None:
     data = b"x" * 60_000
     with hurt(LimitPackets(20e3), trio.target):
-        made = trio.web.dial(trio.db.address(), 80)
-        assert traffic.echoed(made, data, within=30.0)
+        made = trio.web.socket(UDP)
+        made.connect((trio.db.address(), 80))
+        made.send(data)  # In one piece, which is cut up after it has passed.
+        assert made.recv(65536) == data
+        assert traffic.echoed(trio.web.dial(trio.db.address(), 80, within=30.0), data, within=60.0)
 
 
 def test_it_tells_how_many_packets_it_met(trio: Trio) -> None:
