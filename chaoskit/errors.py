@@ -5,6 +5,7 @@ ChaoskitError
 ├── Refused         3  nothing was injected, and this is why
 ├── StateError      7  the state folder cannot be written or read
 ├── ProbeError      -  a reading could not be had (a failed check, never a pass)
+├── Nobody          -  a name that was looked up is surely nobody's now
 ├── Gone            -  the incarnation that held a cell is gone
 └── Interrupted     -  an abort cut into an injection that was going on
 """
@@ -50,6 +51,10 @@ class StateError(ChaoskitError):
 
 class ProbeError(ChaoskitError):
     """A probe could not read. The message says what was tried and what came back."""
+
+
+class Nobody(ChaoskitError):
+    """Who was asked answers that nobody has that name now. No answer at all is another error."""
 
 
 class Gone(ChaoskitError):

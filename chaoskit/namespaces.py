@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +22,19 @@ from chaoskit.procfs import Process, processes
 
 R = TypeVar("R")
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace of this boot. number: of its inode, which the kernel gives to another one
+    as soon as it has ended. cookie: which it gives once only; None before Linux 5.14."""
+
+    number: int
+    cookie: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.number}" if self.cookie is None else f"{self.number}/{self.cookie}"
 
 
 def network_of(process: Process) -> str:
@@ -34,11 +50,39 @@ def in_network_of(process: Process, work: Callable[[], R]) -> R:
         return _in_thread(lambda: _enter(namespace), work)
 
 
-def in_network(number: int, process: Process, work: Callable[[], R]) -> R:
-    """The same in the network namespace of that number, whoever is in it: it may be shared, and
-    live on when the process by which it is known has ended. Raises Gone when nobody is, and
-    ChaoskitError when we may not enter."""
-    for path in _ways_into(number, process):
+def namespace_of(process: Process) -> Namespace:
+    """The network namespace that it is in. Raises as `in_network_of` does."""
+    with _opened(process) as namespace:
+        cookie = _in_thread(lambda: _enter(namespace), cookie_here)
+        return Namespace(os.fstat(namespace).st_ino, cookie)
+
+
+def cookie_here() -> int | None:
+    """That of the network namespace of the calling thread; None when the kernel has none."""
+    with socket.socket(socket.AF_UNIX) as inside:
+        try:
+            told = inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return None
+    return int(struct.unpack("=Q", told)[0])
+
+
+def in_network(
+    where: Namespace, process: Process, work: Callable[[], R], *, living: bool = False
+) -> R:
+    """The same in that network namespace, whoever is in it: it may be shared, and live on when the
+    process by which it is known has ended. Raises Gone when nobody is, and ChaoskitError when we
+    may not enter.
+
+    living: where the kernel has no cookies, only while that process lives: another namespace may
+    have the number by now, and nothing may be put there.
+    """
+    if living and where.cookie is None:
+        with _opened(process) as namespace:
+            if os.fstat(namespace).st_ino != where.number:
+                raise Gone(f"process {process.pid} is in another network namespace by now")
+            return _in_thread(partial(_enter, namespace), work)
+    for path in _ways_into(where.number, process):
         try:
             namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError as error:
@@ -47,11 +91,11 @@ def in_network(number: int, process: Process, work: Callable[[], R]) -> R:
             continue
         try:
             # Looked at when it is open: from then on it is that namespace and stays it.
-            if os.fstat(namespace).st_ino == number:
-                return _in_thread(partial(_enter, namespace), work)
+            if os.fstat(namespace).st_ino == where.number:
+                return _in_thread(partial(_enter_that, namespace, where), work)
         finally:
             os.close(namespace)
-    raise Gone(f"the network namespace of process {process.pid} has ended with it")
+    raise Gone(f"network namespace {where}, of process {process.pid}, has ended")
 
 
 def _ways_into(number: int, process: Process) -> Iterator[str]:
@@ -140,6 +184,13 @@ def _in_thread(enter: Callable[[], None], work: Callable[[], R]) -> R:
 
 def _enter(namespace: int) -> None:
     _call("setns", namespace, _CLONE_NEWNET)
+
+
+def _enter_that(namespace: int, where: Namespace) -> None:
+    """Raises Gone when it only has the number of the one that was meant."""
+    _enter(namespace)
+    if where.cookie is not None and cookie_here() != where.cookie:
+        raise Gone(f"network namespace {where} has ended: another one has its number")
 
 
 def _call(name: str, *arguments: int) -> None:

@@ -54,7 +54,7 @@ def here(arguments: Sequence[str], commands: str = "") -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise ChaoskitError(f"nft did not end within {TIMEOUT:g}s") from error
-    return _checked(done)
+    return checked(done.returncode, done.stdout, done.stderr)
 
 
 def missing() -> str | None:
@@ -146,12 +146,13 @@ def _found() -> str | None:
     return next(filter(None, (shutil.which("nft", path=place) for place in places)), None)
 
 
-def _checked(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "rror:" in line]
-        told = (lines or done.stderr.splitlines() or ["no reason was given"])[0]
+def checked(code: int, output: str, errors: str) -> str:
+    """What nft has printed. Raises ChaoskitError with what it complained of."""
+    if code:
+        lines = [line for line in errors.splitlines() if "rror:" in line]
+        told = (lines or errors.splitlines() or ["no reason was given"])[0]
         raise ChaoskitError(f"nft: {told.partition('rror: ')[2] or told}")
-    return done.stdout
+    return output
 
 
 def _items(text: str) -> list[dict[str, Any]]:

@@ -133,6 +133,7 @@ class _Planner:
             folder=self.state.path,
             redactor=self.redactor,
             allow_host=self.experiment.blast_radius.allow_host,
+            allow_shared=self.experiment.blast_radius.allow_shared,
         )
         most = step.stages[-1] if step.stages else step.pick
         try:
@@ -239,6 +240,8 @@ def limit_texts(limits: BlastRadius) -> Iterator[str]:
         yield f"processes of user {user} allowed"
     if limits.allow_host:
         yield "the machine under a container may be reached"
+    if limits.allow_shared:
+        yield "containers that share a network with a target may be reached"
 
 
 def _refusal(why: str, steps: Sequence[str]) -> str:

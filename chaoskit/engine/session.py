@@ -266,6 +266,7 @@ class Session:
             redactor=self.redactor,
             seed=self.seed,
             allow_host=self.experiment.blast_radius.allow_host,
+            allow_shared=self.experiment.blast_radius.allow_shared,
         )
 
     def missed(self, where: str, began: float) -> None:

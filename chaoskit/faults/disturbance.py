@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from chaoskit.capabilities import HasPackets
 from chaoskit.errors import ChaoskitError, Gone, Interrupted
-from chaoskit.model.fault import Change, Ends, Fault
+from chaoskit.model.fault import Change, Ends, Fault, Outcome
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.params import freeze_value
 from chaoskit.model.units import Json
@@ -94,6 +94,25 @@ class Disturbance(Fault[HasPackets]):
 
     def keep(self, target: HasPackets, changes: Sequence[Change]) -> None:
         target.keep_disturbed(changes)
+
+    def outcome(
+        self, target: HasPackets, changes: Sequence[Change], elapsed: float
+    ) -> Outcome | None:
+        return None  # It is counted when the hold ends.
+
+    def no_outcome(
+        self, target: HasPackets, changes: Sequence[Change], elapsed: float
+    ) -> Outcome | None:
+        """How many connections it met, where that is counted. None at all: nothing was tried."""
+        try:
+            count = target.connections_disturbed(changes)
+        except ChaoskitError:
+            return None
+        if count is None:
+            return None
+        if not count:
+            return Outcome("no connection was opened through it while it was in", unknown=True)
+        return Outcome(f"connections opened through it: {count}")
 
     def took(self, target: HasPackets, changes: Sequence[Change]) -> bool:
         """Read back, and seen where traffic of our own can show it."""

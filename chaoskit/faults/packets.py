@@ -33,6 +33,7 @@ class PacketFault(Fault[HasNetwork]):
 
     needs = HasNetwork
     settle = 2.0
+    patience = 15.0
     done: ClassVar[str] = "lost"
     """What has become of the packets, for people."""
 
@@ -94,10 +95,10 @@ class PacketFault(Fault[HasNetwork]):
         target.drop_table(change.key)
 
     def keep(self, target: HasNetwork, changes: Sequence[Change]) -> None:
-        """A name that has other addresses by now means those; one that has none any more means the
-        last that it had."""
+        """A name that has other addresses by now means those; one that cannot be looked up any more
+        means the last that it had, and a container that has gone is nobody."""
         known = peers.peers_of(target, self.whom)
-        addresses = known.addresses()  # As they were told since a second ago.
+        addresses = known.addresses(later=True)  # As they were told since a second ago.
         known.again()
         if self.whom and addresses != known.loaded:
             for change in changes[-1:]:
@@ -127,7 +128,9 @@ class PacketFault(Fault[HasNetwork]):
     def no_outcome(
         self, target: HasNetwork, changes: Sequence[Change], elapsed: float
     ) -> Outcome | None:
-        """How many packets it met. None at all is worth knowing: then nothing was tried."""
+        """How many packets it met. None at all is worth knowing: then nothing was tried. Where the
+        file names peers or ports they were most likely the wrong ones; where it does not, a quiet
+        network was cut all the same."""
         try:
             found = target.table_contents(changes[-1].key).packets
         except ChaoskitError:
@@ -138,7 +141,9 @@ class PacketFault(Fault[HasNetwork]):
             if chain in found
         ]
         if not sum(map(found.__getitem__, found)):
-            return Outcome("no packet came by that it was meant for")
+            picked = self.picked()
+            named = bool(self.whom or picked.peer_ports or picked.own_ports)
+            return Outcome("no packet came by that it was meant for", unknown=named)
         return Outcome(f"packets {self.done}: {', '.join(counts)}")
 
     def _table(self, target: HasNetwork, addresses: tuple[list[str], list[str]]) -> Table:

@@ -17,7 +17,7 @@ class Partition(PacketFault):
     from_: tuple[str, ...] = field(metadata={"doc": peers.DOC.rpartition("; ")[0]})
     direction: Direction = field(default="both", kw_only=True, metadata={"doc": DIRECTION})
     name = "partition"
-    examples = ({"from": ["198.51.100.7", "2001:db8::/32"]},)
+    examples = ({"from": ["${PEER}", "2001:db8::/32"]},)
 
     @property
     def whom(self) -> tuple[str, ...]:

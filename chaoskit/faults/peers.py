@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, ref
 
 from chaoskit.capabilities import HasNetwork
 from chaoskit.clock import now
-from chaoskit.errors import ChaoskitError
+from chaoskit.errors import ChaoskitError, Nobody
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -85,12 +85,17 @@ def _collapsed(networks: list[Network]) -> list[Network]:
 
 
 class Lookup:
-    """One peer's addresses, the last that were known."""
+    """One peer's addresses, the last that were known; none when it surely has none any more: the
+    next container may get the address of one that has gone.
+
+    gone: it had some, and surely has none now.
+    """
 
     def __init__(self, ask: Callable[[], Iterable[str]]) -> None:
         self._ask = ask
         self._thread: threading.Thread | None = None
         self.known: tuple[str, ...] = ()
+        self.gone = False
         self.trouble = "nobody has answered in time"
 
     def again(self) -> None:
@@ -106,6 +111,11 @@ class Lookup:
     def _run(self) -> None:
         try:
             found = tuple(dict.fromkeys(self._ask()))
+        except Nobody as error:
+            self.trouble = str(error)
+            self.gone = self.gone or bool(self.known)
+            self.known = ()
+            return
         except Exception as error:  # Whatever it is, what was known is still the best there is.
             self.trouble = str(error) or type(error).__name__
             return
@@ -134,14 +144,14 @@ class Peers:
         for lookup in self._lookups.values():
             lookup.wait(end - now())
 
-    def addresses(self) -> tuple[list[str], list[str]]:
-        """Of IPv4 and of IPv6, as far as they were ever known. Raises ChaoskitError for a peer
-        that never was, or that is nobody but a loopback."""
+    def addresses(self, *, later: bool = False) -> tuple[list[str], list[str]]:
+        """Of IPv4 and of IPv6, as far as they are known. Raises ChaoskitError for a peer that is
+        not, or that is nobody but a loopback. later: one that has gone meanwhile has none."""
         found = list(self._written)
         for peer, lookup in self._lookups.items():
-            if not lookup.known:
+            if not lookup.known and not (later and lookup.gone):
                 raise ChaoskitError(f"{peer} cannot be resolved: {lookup.trouble}")
-            if not any(split(lookup.known)):
+            if lookup.known and not any(split(lookup.known)):
                 raise ChaoskitError(f"{peer} is a loopback, which is never touched")
             found += lookup.known
         return split(found)

@@ -89,7 +89,7 @@ class SlowNetwork(Disturbance):
         """A name that has other addresses by now means those."""
         super().keep(target, changes)
         known = peers.peers_of(target, self.peers)
-        addresses = known.addresses()  # As they were told since a second ago.
+        addresses = known.addresses(later=True)  # As they were told since a second ago.
         known.again()
         if self.peers and addresses != known.loaded:
             target.redirect_others(self._for(addresses), changes)

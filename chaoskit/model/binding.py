@@ -27,6 +27,7 @@ class Binding:
     environment: variables (secrets among them) that commands get; never journaled.
     redactor: takes secrets out of a text before it is cut: half a secret is known to nobody.
     seed: the run's, for whatever draws lots while the fault is in.
+    allow_shared: it allows faults on a container's network to reach others that share it.
     allow_host: the blast radius allows faults on a container to reach the machine under it.
     """
 
@@ -40,6 +41,7 @@ class Binding:
     redactor: Redactor = NOTHING_SECRET
     seed: int = 0
     allow_host: bool = False
+    allow_shared: bool = False
 
     @property
     def mark(self) -> str:

@@ -215,6 +215,12 @@ class BlastRadius:
             "reach the machine itself."
         },
     )
+    allow_shared: bool = field(
+        default=False,
+        metadata={
+            "doc": "Faults on the network of a container may reach other containers that share it."
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ ends (the run's lifeline closes, its deadline comes, SIGTERM does) it takes them
 that nobody is sent to where no one listens: first the rules, so that new connections go directly;
 then the toxics, so that nothing is late any more; then, when those that are open have come to rest
 or have had their time, the connections and the last table. See `chaoskit.targets.redirect`.
+
+While it lives it renews the lease by which the rules have force: when it is killed, they lose it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from argparse import ArgumentParser
 
 from chaoskit import nft
@@ -29,15 +32,44 @@ QUIET = 0.3
 """Seconds without a byte after which what is open counts as at rest."""
 MOST = 2.0
 """Seconds that open connections have at most."""
+RENEWED_EVERY = 1.0
 _LOOK = 0.05
+
+
+class Lease:
+    """Keeps the rules in force, from the loop: one that hangs does not."""
+
+    def __init__(self, server: Server, rules: str, seconds: int) -> None:
+        self._server = server
+        self._rules = rules
+        self._seconds = seconds
+        self._over = False
+        self._renewing: threading.Thread | None = None
+
+    def keep(self) -> None:
+        if self._over:
+            return
+        if self._renewing is None or not self._renewing.is_alive():
+            # In a thread: nft takes longer than a connection may wait.
+            self._renewing = threading.Thread(target=self._renew, daemon=True)
+            self._renewing.start()
+        self._server.loop.at(now() + RENEWED_EVERY, self.keep)
+
+    def end(self) -> None:
+        self._over = True
+
+    def _renew(self) -> None:
+        with contextlib.suppress(ChaoskitError):  # They are not there yet, or not any more.
+            nft.replace_sets(nft.here, self._rules, {"lease": [f"tcp timeout {self._seconds}s"]})
 
 
 class Parting:
     """How it ends. rules: the table that redirects."""
 
-    def __init__(self, server: Server, rules: str) -> None:
+    def __init__(self, server: Server, rules: str, lease: Lease) -> None:
         self._server = server
         self._rules = rules
+        self._lease = lease
         self._since: float | None = None
         self._moved = (0, 0.0)
         """Bytes that had passed, and since when there are no more of them."""
@@ -46,6 +78,7 @@ class Parting:
         if self._since is not None:
             return
         self._since = now()
+        self._lease.end()
         with contextlib.suppress(ChaoskitError):  # Even so, what is open must not stay late.
             nft.delete(nft.here, self._rules)
         for link in self._server.links.values():
@@ -77,6 +110,7 @@ def main() -> int:
     )
     parser.add_argument("--socket-mark", required=True, type=int, help="SO_MARK of what it dials")
     parser.add_argument("--rules", required=True, help="the table that redirects to it")
+    parser.add_argument("--lease", required=True, type=int, help="seconds that they have force")
     parser.add_argument("--nat", required=True, help="the table that goes last")
     parser.add_argument("--ends-at", required=True, type=float, help="CLOCK_MONOTONIC seconds")
     parser.add_argument("--seed", required=True, type=int)
@@ -84,7 +118,8 @@ def main() -> int:
     open_many()
     server = Server(seed=args.seed)
     control = Control(server)
-    parting = Parting(server, args.rules)
+    lease = Lease(server, args.rules, args.lease)
+    parting = Parting(server, args.rules, lease)
     _on_sigterm(server, parting)
     server.loop.watch(0, lambda _: _lifeline(server, parting), select.EPOLLHUP, urgent=True)
     server.loop.at(args.ends_at, parting.begin)
@@ -95,6 +130,7 @@ def main() -> int:
         for name, toxic in args.toxic:
             server.link(name).add(json.loads(toxic))
         control.listen(args.control)
+        lease.keep()
         server.loop.run()
     except ChaoskitError as error:
         print(error, file=sys.stderr)

@@ -9,22 +9,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from chaoskit import nft
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import ChaoskitError, Gone, Nobody
 from chaoskit.freezer import frozen
+from chaoskit.matching import of_chaoskit
 from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.target import Claim, Target
 from chaoskit.model.units import Json
+from chaoskit.namespaces import members, number_of
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_again import ContainerAgain
-from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_clock import ContainerClock
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
-from chaoskit.targets.docker_protect import container_ids, container_key, why_protected
+from chaoskit.targets.docker_protect import (
+    container_ids,
+    container_key,
+    why_protected,
+    with_chaoskit,
+)
+from chaoskit.targets.far_network import FarNetwork
 from chaoskit.targets.limits import Limits
 from chaoskit.targets.resolver import Resolver
 
@@ -38,12 +47,13 @@ _LISTED = 0.2
 
 class ContainerTarget(
     Burdens,
-    ContainerFiles,
+    ContainerClock,
     Limits,
     Resolver,
     Disturbed,
     ContainerNetworks,
     ContainerAgain,
+    FarNetwork,
     Target,
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
@@ -201,7 +211,57 @@ class ContainerTarget(
         )
 
     def claim(self) -> Claim:
-        return Claim(frozenset({self.key}))
+        """The container, and the network that it may share: two runs must not both hurt that."""
+        mode = str((self._found.get("HostConfig") or {}).get("NetworkMode", ""))
+        owner = mode.removeprefix("container:") if mode.startswith("container:") else self.id
+        return Claim(frozenset({self.key, f"network of container {owner}"}))
+
+    def network_key(self) -> str:
+        far = self.helper_image is not None and not self.here
+        return self.far_key() if far else super().network_key()
+
+    def nft_runner(self, key: str, *, living: bool = False) -> nft.Runner:
+        if key.startswith("network of "):
+            return self.far_runner(key)
+        return super().nft_runner(key, living=living)
+
+    def network_cannot(self, body: str = "") -> str | None:
+        return super().network_cannot(body) if self.here else self.far_cannot(body)
+
+    def network_remarks(self) -> list[str]:
+        if self.here:
+            return super().network_remarks()
+        return [f"by short-lived helper containers of {self.helper_image} in its network"]
+
+    def network_closed(self) -> str | None:
+        return super().network_closed() or self._network_shared()
+
+    def _network_shared(self) -> str | None:
+        """Why nothing may be done in a network in which other containers are, too."""
+        ids = self.sharing_network()
+        if not ids:
+            return None
+        listed = {str(told["Id"]): told for told in self.daemon.containers()}
+        others = [listed.get(id, {"Id": id}) for id in ids]
+        ours = self._ours or with_chaoskit()
+        for told in others:
+            if why := why_protected(told, ours):
+                return f"it shares its network with {name_of(told)}, which is protected: {why}"
+        if self.binding.allow_shared or self.network_is_hosts():
+            return None
+        return (
+            f"it shares its network with {', '.join(map(name_of, others))}: `allow-shared: true` "
+            "in the blast radius allows to hurt them with it"
+        )
+
+    def sharing_network(self) -> list[str]:
+        """The ids of the other containers that have processes in its network. Raises Gone."""
+        found: set[str] = set()
+        for process in members(number_of(self.root)):
+            with contextlib.suppress(Gone, PermissionError):
+                if not of_chaoskit(process):
+                    found |= container_ids(process)
+        return sorted(found - {self.id})
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return why_protected(self._found, self._ours)
@@ -240,7 +300,6 @@ class ContainerTarget(
     def tree(self) -> list[Proc]:
         """All processes in it, those of `docker exec` too: they are no children of its first.
         Helpers of ours in its control groups are none of its own."""
-        from chaoskit.matching import of_chaoskit
         from chaoskit.procfs import processes
 
         root = self.root
@@ -294,8 +353,8 @@ class ContainerTarget(
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or
-        `service:NAME` (of compose, in its own project) names, now. Raises ChaoskitError when there
-        are none, NoDaemon."""
+        `service:NAME` (of compose, in its own project) names, now. Raises Nobody when there are
+        none, NoDaemon, and ChaoskitError for a service when the target is of no project."""
         kind, _, name = peer.partition(":")
         project = (self.told.get("Config", {}).get("Labels") or {}).get(PROJECT)
         match kind:
@@ -303,6 +362,11 @@ class ContainerTarget(
                 wanted = ContainerMatch(name=name)
             case "label":
                 wanted = ContainerMatch(label=name)
+            case _ if project is None:
+                raise ChaoskitError(
+                    f"{self.name} is of no compose project, so {peer} could be any project's: say "
+                    "`container:NAME` or `label:KEY=VALUE`"
+                )
             case _:
                 wanted = ContainerMatch(compose_service=name, compose_project=project)
         found = [
@@ -314,7 +378,7 @@ class ContainerTarget(
             if address
         ]
         if not found:
-            raise ChaoskitError(f"no container with an address is {peer}")
+            raise Nobody(f"no container with an address is {peer}")
         return found
 
     def pause(self) -> None:

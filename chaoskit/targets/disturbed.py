@@ -4,10 +4,11 @@ may have, or, for delays alone, by a proxy of ours to which its TCP connections 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from chaoskit import qdisc
 from chaoskit.errors import ChaoskitError, Gone
@@ -45,6 +46,11 @@ class _Queue:
 class Disturbed(Network):
     """Gives the capability `HasPackets`. Cells: `qdisc ...` for each device, or `nat`, `proxy` and
     `rules`; see `chaoskit.targets.redirect`. The key of each ends with that of the network."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def label(self) -> str: ...
 
     def cannot_disturb(self, what: Impairment) -> str | None:
         try:
@@ -104,13 +110,14 @@ class Disturbed(Network):
         match kind:
             case "qdisc":
                 handle = _handle(change)
-                _at(place, network, lambda index: qdisc.put(index, _netem(what), handle))
+                put = partial(qdisc.put, what=_netem(what), handle=handle)
+                _at(place, network, put, living=True)
             case "nat":
-                self._redirect(network).load_nat()
+                self._redirect(network, living=True).load_nat()
             case "proxy":
-                self._redirect(network).start(what)
+                self._redirect(network, living=True).start(what)
             case _:
-                self._redirect(network).load_rules(what)
+                self._redirect(network, living=True).load_rules(what)
 
     def calm(self, change: Change, *, whatever: bool = False) -> None:
         kind, place, network = _parts(change)
@@ -125,22 +132,32 @@ class Disturbed(Network):
     def keep_disturbed(self, changes: Sequence[Change]) -> None:
         """Raises ChaoskitError when the proxy is gone: then nobody could connect any more."""
         at = self._redirected(changes)
-        if at is not None and self.root.alive() and not at.alive():
-            raise ChaoskitError("the proxy in its network has ended")
+        if at is None or at.alive():
+            return
+        with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
+            at.has_table(at.rules)
+            # Its first process may be gone: others can be in that network.
+            raise ChaoskitError(
+                f"the proxy in the network of {self.label} has ended: {at.last_words()}"
+            )
 
     def redirect_others(self, what: Impairment, changes: Sequence[Change]) -> None:
         if at := self._redirected(changes):
             with contextlib.suppress(Gone):  # Whether that is an end too early is asked at the end.
                 at.readdress(what)
 
+    def connections_disturbed(self, changes: Sequence[Change]) -> int | None:
+        at = self._redirected(changes[::-1])  # Of its latest incarnation.
+        return None if at is None else at.opened()
+
     def shows_disturbance(self, what: Impairment, changes: Sequence[Change]) -> bool | None:
         """Raises Gone, ChaoskitError, Interrupted."""
-        number = self._number()
-        if any(parts(_parts(change)[2])[0] != number for change in changes):
+        where = parts(self.network_key())[0]
+        if any(parts(_parts(change)[2])[0] != where for change in changes):
             return False  # Of a network that it was in before it restarted: our proxy still is.
         if (at := self._redirected(changes)) is None:
             return None
-        if not at.has_toxics(what):
+        if not at.has_toxics(what) or not at.means_somebody(what):
             return False
         least = max(0.0, what.number("delay") - what.number("jitter"))
         if what.values["distribution"] != "uniform":
@@ -165,8 +182,9 @@ class Disturbed(Network):
                 return self._redirect(network)
         return None
 
-    def _redirect(self, network: str) -> Redirect:
-        return Redirect(network, self.binding, f"{self.mark}-{parts(network)[0]}")
+    def _redirect(self, network: str, *, living: bool = False) -> Redirect:
+        mark = f"{self.mark}-{parts(network)[0].number}"
+        return Redirect(network, self.binding, mark, living)
 
     def _way(self, what: Impairment) -> tuple[list[_Queue], str]:
         """The queues for netem; or none, and why not. Raises Gone, and ChaoskitError when it can
@@ -180,6 +198,11 @@ class Disturbed(Network):
             raise ChaoskitError(f"{what.kind} needs the kernel's netem, and {why}")
         if cannot := redirect.missing():
             raise ChaoskitError(f"{why}; and {cannot}")
+        if others := self._redirect(self.network_key()).others():
+            raise ChaoskitError(
+                f"{why}, and connections in its network are redirected by chaoskit already "
+                f"(table {others[0]}): twice at once is not possible"
+            )
         return [], why
 
 
@@ -191,20 +214,44 @@ def _queues(network: str, what: Impairment) -> tuple[list[_Queue], str]:
         return [], "netem would delay what has to do with anybody"
     found: list[_Queue] = []
     ours = {device.index: device for device in qdisc.devices(down=True)}
+    here, there = _mutual(network)
     for device in in_network(*parts(network), qdisc.devices):
         if what.direction != "in":
             found.append(_Queue(device.index, device.name))
         if what.direction != "out":
             end = ours.get(device.link)
-            if device.kind != "veth" or end is None or not _ends(end, device):
+            other = device.kind != "veth" or end is None or not _ends(end, device)
+            # The index of a device says nothing without the network that it is in.
+            if other or here is None or there is None or device.link_network != here:
+                return [], f"what comes to its {device.name} is in no queue of this machine's"
+            if end is None or end.link_network != there:
                 return [], f"what comes to its {device.name} is in no queue of this machine's"
             found.append(_Queue(device.index, device.name, device.link))
     for queue in found:
-        now = _at(queue.place, network, qdisc.root_of)
-        if now != qdisc.DEFAULT:
-            there = f"{now['kind']} {now['handle']}" if isinstance(now, dict) else now
-            return [], f"its {queue.name} has a root qdisc ({there}) that is not ours to replace"
+        root = _at(queue.place, network, qdisc.root_of)
+        if root != qdisc.DEFAULT:
+            shown = f"{root['kind']} {root['handle']}" if isinstance(root, dict) else root
+            return [], f"its {queue.name} has a root qdisc ({shown}) that is not ours to replace"
     return found, "" if found else "none of its network devices is up"
+
+
+def _mutual(network: str) -> tuple[int | None, int | None]:
+    """By which number that network knows ours, and ours knows it; None when it does not. Raises
+    Gone."""
+    ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    theirs = -1
+    try:
+
+        def inside() -> tuple[int, int | None]:
+            opened = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            return opened, qdisc.network_number(ours)
+
+        theirs, here = in_network(*parts(network), inside)
+        return here, qdisc.network_number(theirs)
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
 
 
 def _ends(end: qdisc.Device, device: qdisc.Device) -> bool:
@@ -218,13 +265,15 @@ def _parts(change: Change) -> tuple[str, str, str]:
     return kind, place, network
 
 
-def _at(place: str, network: str, work: Callable[[int], R]) -> R:
+def _at(place: str, network: str, work: Callable[[int], R], *, living: bool = False) -> R:
     """Work on a device, where it is. Raises Gone when it is no more, or another has its number."""
     first, *rest = place.split()
     if not rest:
-        return in_network(*parts(network), lambda: work(int(first)))
+        return in_network(*parts(network), lambda: work(int(first)), living=living)
+    _, there = _mutual(network)
     for end in qdisc.devices(down=True):
-        if (end.index, end.kind, end.link) == (int(first), "veth", int(rest[-1])):
+        known = (end.index, end.kind, end.link, end.link_network)
+        if known == (int(first), "veth", int(rest[-1]), there) and there is not None:
             return work(end.index)
     raise Gone(f"the network device {first} is no more, or is another")
 

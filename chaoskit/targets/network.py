@@ -16,12 +16,20 @@ from functools import partial
 from chaoskit import nft
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.matching import of_chaoskit
-from chaoskit.namespaces import in_network, in_new_network, members, networks, number_of
-from chaoskit.procfs import Process
+from chaoskit.namespaces import (
+    Namespace,
+    in_network,
+    in_new_network,
+    members,
+    namespace_of,
+    networks,
+    number_of,
+)
+from chaoskit.procfs import Process, boot_id
 from chaoskit.targets.rooted import Rooted
 
-_KEY = re.compile(r"netns (\d+) of (\S+)")
-_OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
+_KEY = re.compile(r"netns (\d+)(?:/(\d+))? of (\S+)")
+OF_A_RUN = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-.+")
 """How a table is called that a run has made."""
 _SHOWN = 3
 """How many of those who share the network are named."""
@@ -37,11 +45,12 @@ class Network(Rooted):
     def network_key(self) -> str:
         """Its network namespace and who is in it first: both are of this incarnation. Raises
         Gone, ChaoskitError."""
-        return f"netns {self._number()} of {self.root.key}"
+        return f"netns {namespace_of(self.root)} of {self.root.key}"
 
-    def nft_runner(self, key: str) -> nft.Runner:
-        """What calls nft in the namespace of that key."""
-        return partial(_run_in, *parts(key))
+    def nft_runner(self, key: str, *, living: bool = False) -> nft.Runner:
+        """What calls nft in the namespace of that key. living: to put something there, see
+        `in_network`. Raises Gone."""
+        return partial(_run_in, *parts(key), living=living)
 
     def network_cannot(self, body: str = "") -> str | None:
         """Why that cannot be put in its network, now; None when it can. body: a table's, which is
@@ -59,16 +68,19 @@ class Network(Rooted):
         """Why nothing at all can be done in its network, now; None when something can."""
         if os.geteuid() != 0:
             return "its network may only be entered by root"
-        number = self._number()
-        if number in _hosts() and not self.binding.allow_host:
+        if self.network_is_hosts() and not self.binding.allow_host:
             return (
                 "its network is that of this machine: `allow-host: true` in the blast radius "
                 "allows that"
             )
         key = self.network_key()
-        if in_network(number, parts(key)[1], _only_loopback):
+        if in_network(*parts(key), _only_loopback):
             return "it has no network but its own loopback, which is never touched"
         return None
+
+    def network_is_hosts(self) -> bool:
+        """Whether its network is that of this machine. Raises Gone, ChaoskitError."""
+        return self._number() in _hosts()
 
     def network_remarks(self) -> list[str]:
         """Who else is in that network and will feel it."""
@@ -93,7 +105,7 @@ class Network(Rooted):
         return self.mark if name in nft.tables(self.nft_runner(key)) else None
 
     def put_table(self, key: str, body: str) -> None:
-        nft.load(self.nft_runner(key), nft.table_name(self.mark), body)
+        nft.load(self.nft_runner(key, living=True), nft.table_name(self.mark), body)
 
     def put_elements(self, key: str, sets: dict[str, list[str]]) -> None:
         """Replace what is in these sets of our table, all at once."""
@@ -113,11 +125,15 @@ class Network(Rooted):
             raise ChaoskitError(f"its network may only be entered by root: {error}") from error
 
 
-def parts(key: str) -> tuple[int, Process]:
-    """The number of a network namespace and its first process, of a key."""
+def parts(key: str) -> tuple[Namespace, Process]:
+    """A network namespace and its first process, of a key. Raises Gone when that is of another
+    boot: the numbers of this one are other namespaces'."""
     if not (found := _KEY.fullmatch(key)):
         raise ChaoskitError(f"{key!r} is no network namespace")
-    return int(found[1]), Process.from_key(found[2])
+    process = Process.from_key(found[3])
+    if process.boot != boot_id():
+        raise Gone("the network namespace was there before the machine was started anew")
+    return Namespace(int(found[1]), int(found[2]) if found[2] else None), process
 
 
 def _hosts() -> set[int]:
@@ -144,12 +160,19 @@ def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:
     if os.geteuid() != 0 or nft.missing():
         return
     for number, process in networks().items():
-        runner = partial(_run_in, number, process)
+        runner = partial(_run_in, Namespace(number), process)
         with contextlib.suppress(ChaoskitError):
             for name in nft.tables(runner):
-                if _OURS.fullmatch(name):
+                if OF_A_RUN.fullmatch(name):
                     yield name, number, partial(nft.delete, runner, name)
 
 
-def _run_in(number: int, process: Process, arguments: Sequence[str], commands: str) -> str:
-    return in_network(number, process, lambda: nft.here(arguments, commands))
+def _run_in(
+    where: Namespace,
+    process: Process,
+    arguments: Sequence[str],
+    commands: str,
+    *,
+    living: bool = False,
+) -> str:
+    return in_network(where, process, lambda: nft.here(arguments, commands), living=living)

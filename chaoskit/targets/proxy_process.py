@@ -75,7 +75,7 @@ def start(
     finally:
         os.close(said)
         os.close(folder)
-    _started.append(pid)
+    _started[pid] = command[command.index("--mark") + 1]
 
 
 def wait_up(mark: str, binding: Binding, answers: Callable[[], bool], log: Path) -> None:
@@ -85,10 +85,10 @@ def wait_up(mark: str, binding: Binding, answers: Callable[[], bool], log: Path)
         time.sleep(pause)
         if answers():
             return
-        if not of(mark):
+        _reap()
+        if mark not in _started.values():  # Its arguments are not to be seen at first.
             break
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    raise ChaoskitError(f"it did not come up: {said[-1] if said else 'it said nothing'}")
+    raise ChaoskitError(f"its proxy did not come up: {last_words(log)}")
 
 
 def part(*those: Process) -> None:
@@ -101,7 +101,16 @@ def part(*those: Process) -> None:
             return
 
 
-_started: list[int] = []
+def last_words(log: Path) -> str:
+    """The last line that one has written, and where the others are."""
+    said = []
+    with contextlib.suppress(OSError):
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{said[-1] if said else 'it said nothing'} (its log: {log})"
+
+
+_started: dict[int, str] = {}
+"""Those that were started here and have not ended, with their marks."""
 
 
 def _environment() -> dict[str, str]:
@@ -137,8 +146,7 @@ def _reap() -> None:
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 continue
-        with contextlib.suppress(ValueError):
-            _started.remove(pid)
+        _started.pop(pid, None)
 
 
 def leftover_proxies() -> list[tuple[str, Process]]:

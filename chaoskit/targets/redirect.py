@@ -7,7 +7,7 @@ its delay and comes to rest, is reset, and only then nobody translates for it an
 first table the kernel would stop with the rules, and leave the open connections hanging.
 
 The proxy takes both tables away when it ends (see `chaoskit.proxy.redirected`), and should it be
-killed, the rules lose their force by themselves, when their lease is over.
+killed, the rules lose their force by themselves within seconds, since it renews their lease.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from chaoskit import nft
-from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError
 from chaoskit.model.binding import Binding
 from chaoskit.model.impairment import Impairment
 from chaoskit.model.units import Json
 from chaoskit.namespaces import in_network, in_new_network
 from chaoskit.targets import proxy_process, redirect_rules, toxics
-from chaoskit.targets.network import parts
+from chaoskit.targets.network import OF_A_RUN, parts
 from chaoskit.targets.proxy_client import Client
-from chaoskit.targets.redirect_rules import ACCEPTED, EVERYTHING, OPENED
+from chaoskit.targets.redirect_rules import ACCEPTED, EVERYTHING, LEASE, OPENED
 
 R = TypeVar("R")
 
-GRACE = 30.0
-"""Seconds after the run's last moment in which its undo is over; then the lease is."""
+_REDIRECT = "-redirect"
 _KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state new return\n}"
 """A chain that translates, and a rule that needs connections to be tracked."""
 
@@ -43,16 +41,17 @@ _KEEP = "chain keep {\ntype nat hook output priority 0; policy accept;\nct state
 @dataclass(frozen=True)
 class Redirect:
     """Of one network namespace. key: of the namespace, see `network`. mark: unique to it and to the
-    step."""
+    step. living: to put something there, see `in_network`."""
 
     key: str
     binding: Binding
     mark: str
+    living: bool = False
 
     @property
     def rules(self) -> str:
         """The name of the table that redirects."""
-        return nft.table_name(f"{self.mark}-redirect")
+        return nft.table_name(f"{self.mark}{_REDIRECT}")
 
     @property
     def nat(self) -> str:
@@ -63,7 +62,7 @@ class Redirect:
     def socket_mark(self) -> int:
         """SO_MARK of what the proxy dials; one and two more: of our probes of its two links."""
         drawn = int.from_bytes(hashlib.sha256(self.mark.encode()).digest()[:4], "big")
-        return 0x10000000 | (drawn & 0x0FFFFFFC)
+        return redirect_rules.OURS | drawn & ~redirect_rules.OURS_MASK
 
     @property
     def client(self) -> Client:
@@ -75,18 +74,32 @@ class Redirect:
         name = hashlib.sha256(self.mark.encode()).hexdigest()[:8]
         return self.binding.folder / f"proxy-{name}.sock"
 
+    @property
+    def _log(self) -> Path:
+        return self._control.with_suffix(".log")
+
+    def last_words(self) -> str:
+        """What the proxy said at its end, and where."""
+        return proxy_process.last_words(self._log)
+
     def has_table(self, name: str) -> bool:
         """Raises Gone."""
         return name in nft.tables(self._nft)
+
+    def others(self) -> list[str]:
+        """The tables of other steps or runs that redirect there. Raises Gone."""
+        return [
+            name
+            for name in nft.tables(self._nft)
+            if name != self.rules and OF_A_RUN.fullmatch(name) and name.endswith(_REDIRECT)
+        ]
 
     def load_nat(self) -> None:
         nft.load(self._nft, self.nat, _KEEP)
 
     def load_rules(self, what: Impairment) -> None:
         ports = {name: self._port(name) for name in (OPENED, ACCEPTED)}
-        ends_at = self.binding.ends_at or now() + proxy_process.MOST_SECONDS
-        lease = max(1, round(ends_at - now() + GRACE))
-        nft.load(self._nft, self.rules, redirect_rules.body(what, self.socket_mark, ports, lease))
+        nft.load(self._nft, self.rules, redirect_rules.body(what, self.socket_mark, ports, LEASE))
 
     def readdress(self, what: Impairment) -> None:
         """The peers have other addresses by now."""
@@ -99,15 +112,14 @@ class Redirect:
     def start(self, what: Impairment) -> None:
         """Raises ChaoskitError, Gone, Interrupted."""
         command = proxy_process.words(proxy_process.INSIDE, self.mark, self._control.name)
-        command += ["--rules", self.rules, "--nat", self.nat]
+        command += ["--rules", self.rules, "--lease", str(LEASE), "--nat", self.nat]
         command += ["--socket-mark", str(self.socket_mark)]
         for link in (OPENED, ACCEPTED):
             command += ["--link", link]
         for link, toxic in self.toxics(what):
             command += ["--toxic", link, json.dumps(toxic)]
-        log = self._control.with_suffix(".log")
-        proxy_process.start(command, self.binding, log, self.inside)
-        proxy_process.wait_up(self.mark, self.binding, self.answers, log)
+        proxy_process.start(command, self.binding, self._log, self.inside)
+        proxy_process.wait_up(self.mark, self.binding, self.answers, self._log)
 
     def toxics(self, what: Impairment) -> list[tuple[str, dict[str, Json]]]:
         """What is put into which link: what leaves the target goes up a connection that it has
@@ -143,6 +155,19 @@ class Redirect:
                 return False
         return True
 
+    def opened(self) -> int:
+        """How many connections were redirected, our own probes left out. Raises Gone,
+        ChaoskitError."""
+        return sum(nft.contents(self._nft, self.rules).packets.values())
+
+    def means_somebody(self, what: Impairment) -> bool:
+        """Whether there is a peer left whose connections are redirected. Raises Gone,
+        ChaoskitError."""
+        if not (named := redirect_rules.peers(what)):
+            return True
+        there = nft.contents(self._nft, self.rules).elements
+        return any(there.get(name) for name in named)
+
     def end(self) -> None:
         """It parts, or is ended by force."""
         proxy_process.part(*proxy_process.of(self.mark))
@@ -150,7 +175,7 @@ class Redirect:
 
     def inside(self, work: Callable[[], R]) -> R:
         """Done in the namespace. Raises Gone when nobody is in it any more."""
-        return in_network(*parts(self.key), work)
+        return in_network(*parts(self.key), work, living=self.living)
 
     def _nft(self, arguments: Sequence[str], commands: str) -> str:
         return self.inside(lambda: nft.here(arguments, commands))

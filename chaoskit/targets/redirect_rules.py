@@ -2,7 +2,8 @@
 
 What stays on the loopback is never touched, and what the proxy sends on is known by its socket
 mark. Only the packet that opens a connection is redirected: those that are open already are not
-ours. The rules have force as long as a lease has an element, which the kernel takes out by itself.
+ours. Who is meant is counted, and our probes are not. The rules have force as long as a lease has
+an element, which the kernel takes out by itself.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from typing import Any
 
 from chaoskit.model.impairment import Impairment
 
+LEASE = 5
+"""Seconds for which the rules have force; the proxy renews that each second while it lives."""
 OPENED, ACCEPTED = "opened", "accepted"
 """The proxy's links: for connections that the target opens, and for those that come to it."""
 PEERS = ("peers4", "peers6")
 """The sets of the addresses that are meant, where not everybody is."""
 EVERYTHING = Impairment("latency", "both")
+OURS, OURS_MASK = 0x1C5A0000, 0xFFFF0003
+"""What is the same in the socket marks of all proxies of ours. None is redirected by any table of
+ours: two in one network would lead to each other, round and round."""
 _PRIORITY = -90
 """After other rules that translate (they have -100): what is led elsewhere by those is theirs, and
 would not get there through a proxy."""
@@ -38,7 +44,7 @@ def body(what: Impairment, mark: int, ports: Mapping[str, int], lease: int) -> s
         f"meta mark {mark + 1} {_MEANT} redirect to :{ports[OPENED]}",
         f"meta mark {mark + 2} {_MEANT} redirect to :{ports[ACCEPTED]}",
         'oifname "lo" return',
-        f"meta mark {mark} return",
+        f"meta mark & {OURS_MASK:#x} == {OURS:#x} return",
         *_picked(what, "daddr", "dport", "sport", ports[OPENED]),
     ]
     accepted = [
@@ -72,8 +78,8 @@ def _picked(what: Impairment, address: str, peer_port: str, own_port: str, to: i
         if (ports := what.values.get(name))
     ]
     for end, ports in ends:
-        rules.append(f"tcp {end} {{ {_shown(ports)} }} {_MEANT} redirect to :{to}")
-    return rules if ends else [*rules, f"{_MEANT} redirect to :{to}"]
+        rules.append(f"tcp {end} {{ {_shown(ports)} }} {_MEANT} counter redirect to :{to}")
+    return rules if ends else [*rules, f"{_MEANT} counter redirect to :{to}"]
 
 
 def _shown(ports: Any) -> str:

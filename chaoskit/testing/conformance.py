@@ -57,6 +57,10 @@ class Specimen(ABC):
     def close(self) -> None:
         """Leave nothing of it."""
 
+    def blast_radius(self) -> Mapping[str, Any]:
+        """What it takes leave for in the file."""
+        return {}
+
     def variables(self) -> Mapping[str, str]:
         """What a fault's examples may refer to: `${FOLDER}`, `${RESTART}`."""
         return {"FOLDER": str(self.folder)}
@@ -80,6 +84,7 @@ class Trial:
                 {"name": "there", "file": {"path": "/proc/self/stat"}, "expect": {"exists": True}}
             ],
             "method": [step | self._params],
+            "blast-radius": dict(self.specimen.blast_radius()),
             "verify": [{"check": "there", "within": "1s"}],
         }
         path = self.specimen.folder / "experiment.json"

@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 import resource
+import socket
+import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +23,8 @@ import hosts
 from chaoskit.errors import Gone
 from chaoskit.model.fault import Fault
 from chaoskit.model.units import Json
-from chaoskit.procfs import processes
+from chaoskit.namespaces import in_network_of
+from chaoskit.procfs import Process, processes
 from chaoskit.qdisc import missing
 from chaoskit.targets.docker_protect import container_ids
 from chaoskit.testing.conformance import Specimen
@@ -140,9 +144,55 @@ class NetworkedSpecimen(DockerSpecimen):
     network = "chaoskit-conformance"
     _free: ClassVar[list[tuple[str, Json]]] = []
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        told = self._api.inspect_container(self.id)
+        self.peer = str(told["NetworkSettings"]["Networks"][self.network]["Gateway"])
+        self._over = threading.Event()
+        process = Process.at(told["State"]["Pid"])
+        talking = partial(in_network_of, process, partial(self._talk, process))
+        threading.Thread(target=talking, daemon=True).start()
+
+    def _talk(self, process: Process) -> None:
+        """It calls somebody again and again: what meets nobody has tried nothing."""
+        while not self._over.wait(0.05) and process.alive():
+            with socket.socket() as side:
+                side.setblocking(False)
+                side.connect_ex((self.peer, 5432))
+
+    def variables(self) -> Mapping[str, str]:
+        return {**super().variables(), "PEER": self.peer}
+
+    def close(self) -> None:
+        self._over.set()
+        super().close()
+
     @classmethod
     def takes(cls, kind: type[Fault[Any]]) -> bool:
-        return not kind.ends_target and kind.name not in NEED_NO_NETWORK
+        return not kind.ends_target and kind.name not in (*NEED_NO_NETWORK, "clock")
+
+
+class ClockSpecimen(DockerSpecimen):
+    """One whose programs are told the time by libfaketime. Skips where that is missing."""
+
+    _free: ClassVar[list[tuple[str, Json]]] = []
+
+    @classmethod
+    def takes(cls, kind: type[Fault[Any]]) -> bool:
+        return kind.name == "clock"
+
+    def _started(self) -> tuple[str, Json]:
+        made = self.daemon.faketime()
+        made.exec_run(["/bin/bash", "-c", "echo +5 > /data/rc"])
+        return made.id, self._about(made.id, ())
+
+    def _about(self, id: str, runs: Sequence[str]) -> Json:
+        found = super()._about(id, runs)
+        if isinstance(found, dict):
+            pid = self._api.inspect_container(id)["State"]["Pid"]
+            with contextlib.suppress(OSError):
+                found["clock"] = Path(f"/proc/{pid}/root/data/rc").read_text()
+        return found
 
 
 def _plain(value: Any, same_life: bool) -> Any:

@@ -17,7 +17,7 @@ if PROCESS not in sys.path:
     sys.path.append(PROCESS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def session_daemon() -> daemons.Daemon:
     return daemons.shared()
 

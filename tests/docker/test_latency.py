@@ -351,10 +351,9 @@ def test_it_lets_go_at_its_deadline(two: Two) -> None:
     cells.undo(fault, on, changes)
 
 
-def test_rules_without_a_proxy_lose_their_force(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rules_without_a_proxy_lose_their_force(two: Two) -> None:
     """Everybody was killed, the proxy too: the kernel ends it."""
-    monkeypatch.setattr(redirect, "GRACE", 0.0)
-    on = two.target(ends_at=now() + 6.0)
+    on = two.target()
     fault = SlowNetwork(DELAY)
     changes = cells.inject(fault, on)
     for pid in our_proxies():
@@ -398,7 +397,11 @@ def test_what_is_not_there_any_more_is_not_proven(two: Two, spoil: str) -> None:
     cells.undo(fault, on, changes)
 
 
-def test_the_proxy_is_left_alone_by_a_mark_of_another_step(two: Two) -> None:
+def test_the_proxy_is_left_alone_by_a_mark_of_another_step(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one is refused, unless both had looked before either was in."""
+    monkeypatch.setattr(redirect.Redirect, "others", lambda _: [])
     first, second = two.target("1"), two.target("2")
     with hurt(SlowNetwork(DELAY, peer_ports=(80,)), first):
         with hurt(SlowNetwork(DELAY, peer_ports=(5432,)), second):

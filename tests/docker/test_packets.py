@@ -296,6 +296,49 @@ def test_a_container_that_comes_back_elsewhere_is_still_meant(trio: Trio) -> Non
         container.remove(force=True)
 
 
+def test_a_container_that_has_gone_leaves_its_address_to_the_next(trio: Trio) -> None:
+    daemon, network = trio.daemon, trio.network.name
+    going = daemon.run(name=daemon.name("going"), network=network)
+    fault, on = DropPackets(peers=(f"container:{going.name}",)), trio.target
+    changes = cells.inject(fault, on)
+    assert fault.took(on, changes)
+    address = End(going).address()
+    going.remove(force=True)
+    assert until(lambda: _kept_out(fault, on, changes), cells.SOON), "nobody is meant any more"
+    heir = daemon.run(network=network)
+    end = End(heir)
+    end.serve(80)
+    assert end.address() == address
+    assert trio.web.reaches(address)
+    cells.undo(fault, on, changes)
+    end.close()
+    heir.remove(force=True)
+
+
+def _kept_out(fault: DropPackets, on: ContainerTarget, changes: Any) -> bool:
+    fault.keep(on, changes)
+    return not fault.took(on, changes)
+
+
+def test_a_silent_daemon_leaves_what_was_known(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault, on = DropPackets(peers=(f"container:{trio.db.name}",)), trio.target
+
+    def silent(_: str) -> list[str]:
+        raise ChaoskitError("no Docker daemon answers")
+
+    with hurt(fault, on) as changes:
+        monkeypatch.setattr(on, "addresses_of", silent)
+        for _ in range(3):
+            fault.keep(on, changes)
+            time.sleep(0.05)
+        assert heard(trio)["web>db"] == "silence"
+
+
+def test_a_service_is_of_the_project_that_the_target_is_in(trio: Trio) -> None:
+    told = DropPackets(peers=("service:db",)).refuse(trio.target)
+    assert told is not None and "of no compose project" in told
+
+
 def test_what_cannot_be_meant_is_refused(trio: Trio) -> None:
     on = trio.target
     told = DropPackets(peers=("container:nobody",)).refuse(on)
@@ -437,8 +480,20 @@ def test_it_tells_how_many_packets_it_met(trio: Trio) -> None:
         first = fault.no_outcome(on, changes, 1.0)
         heard(trio, kind=UDP)
         then = fault.no_outcome(on, changes, 1.0)
-    assert first is not None and "no packet" in first.text
+    assert first is not None and "no packet" in first.text and not first.unknown
     assert then is not None and then.text == "packets lost: 2 that came, 2 that left"
+
+
+@pytest.mark.parametrize(
+    "fault", [DropPackets(peers=("203.0.113.7",)), DropPackets(own_ports=(9,))]
+)
+def test_a_fault_that_met_none_of_whom_it_names_has_tried_nothing(
+    trio: Trio, fault: DropPackets
+) -> None:
+    on = trio.target
+    with hurt(fault, on) as changes:
+        told = fault.no_outcome(on, changes, 1.0)
+    assert told is not None and told.unknown
 
 
 def test_it_is_not_there_when_somebody_has_meddled(trio: Trio) -> None:

@@ -185,7 +185,7 @@ def test_parallel_steps_of_one_run_do_not_meet(boxed: Boxed, tmp_path: Path) -> 
                 "parallel": [
                     step | {"fault": "loss", "share": "10%"},
                     step | {"fault": "bandwidth", "rate": "1MB/s"},
-                    step | {"fault": "partition", "from": ["203.0.113.7"]},
+                    step | {"fault": "drop-network", "protocol": "icmp"},
                 ]
             }
         ],
@@ -207,7 +207,10 @@ def guest(boxed: Boxed) -> Container:
 
 
 def test_two_containers_in_one_network_do_not_meet(boxed: Boxed, guest: Container) -> None:
-    host, visitor = boxed.target_then, cells.target(boxed.daemon, guest)
+    host, visitor = (
+        cells.target(boxed.daemon, container, cells.binding(allow_shared=True))
+        for container in (boxed.container, guest)
+    )
     before = cells.rules(host)
     fault = Partition(("203.0.113.7",))
     assert any("shares its network" in told for told in fault.remarks(visitor))

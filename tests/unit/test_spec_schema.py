@@ -141,8 +141,9 @@ def test_the_examples_of_every_fault_load_and_are_valid(
     name: str, kind: type[Any], target: str
 ) -> None:
     for example in kind.examples:
-        # A placeholder stands for a folder or a command, which are paths either way.
-        parameters = json.loads(re.sub(r"\$\{[A-Z]+\}", "/tmp", json.dumps(example)))
+        # A placeholder stands for an address, or for a folder or a command, which are paths.
+        written = json.dumps(example).replace("${PEER}", "198.51.100.7")
+        parameters = json.loads(re.sub(r"\$\{[A-Z]+\}", "/tmp", written))
         step = {"fault": name, "target": {target: {"name": "w"}}, "for": "1s", **parameters}
         document = GOOD | doing(step)
         spec.load_text(json.dumps(document), "f.json", environ={})
