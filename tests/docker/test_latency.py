@@ -305,6 +305,30 @@ def test_rules_of_others_go_before(two: Two) -> None:
         cells.in_network(on, "nft", "delete table ip theirs")
 
 
+def test_what_it_hands_on_for_others_is_not_late(two: Two) -> None:
+    """A container that is a router: what goes through it does not come to it."""
+    network = next(iter(two.web.container.attrs["NetworkSettings"]["Networks"]))
+    far = End(two.daemon.run(network=network))
+    web, db, beyond = (cells.target(two.daemon, end.container) for end in (two.web, two.db, far))
+    try:
+        far.serve(80)
+        cells.in_network(beyond, "ip", "address", "add", "198.51.100.1/32", "dev", "lo")
+        to = ("ip", "route", "add", "198.51.100.1", "via")
+        cells.in_network(web, *to, far.address())
+        cells.in_network(web, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        cells.in_network(db, *to, two.web.address())
+        assert two.db.reaches("198.51.100.1")
+        with hurt(SlowNetwork(DELAY), web), two.db.dial("198.51.100.1", 80) as made:
+            began = time.monotonic()
+            assert echoed(made) and time.monotonic() - began < DELAY
+            assert takes(two.db, two.web) >= DELAY
+    finally:
+        for on in (web, db):
+            cells.in_network(on, "ip", "route", "delete", "198.51.100.1")
+        far.close()
+        far.container.remove(force=True)
+
+
 def test_it_lets_go_by_itself_when_nobody_is_left(two: Two) -> None:
     """No guardian and no `recover`: the proxy takes its tables away and ends."""
     on = two.target()
