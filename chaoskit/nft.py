@@ -6,6 +6,7 @@ Other people's rules are never read, changed or counted on. See nft(8).
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,8 +42,10 @@ class Contents:
     asleep: bool = False
 
 
-def here(arguments: Sequence[str], commands: str = "") -> str:
-    """The runner for the network namespace of the calling thread."""
+def here(arguments: Sequence[str], commands: str = "", mark: str = "") -> str:
+    """The runner for the network namespace of the calling thread. mark: of the step for which it is
+    called. Should we be killed meanwhile, whoever undoes the step finds the nft that goes on by it,
+    and ends it first: it could still put in what was looked for and not found."""
     try:
         done = subprocess.run(
             [program(), *arguments],
@@ -51,6 +54,7 @@ def here(arguments: Sequence[str], commands: str = "") -> str:
             text=True,
             timeout=TIMEOUT,
             check=False,
+            env={**os.environ, "CHAOSKIT_COMMAND": mark} if mark else None,
         )
     except subprocess.TimeoutExpired as error:
         raise ChaoskitError(f"nft did not end within {TIMEOUT:g}s") from error
@@ -149,10 +153,18 @@ def _found() -> str | None:
 def checked(code: int, output: str, errors: str) -> str:
     """What nft has printed. Raises ChaoskitError with what it complained of."""
     if code:
-        lines = [line for line in errors.splitlines() if "rror:" in line]
-        told = (lines or errors.splitlines() or ["no reason was given"])[0]
-        raise ChaoskitError(f"nft: {told.partition('rror: ')[2] or told}")
+        raise ChaoskitError(f"nft: {_complaint(errors.splitlines())}")
     return output
+
+
+def _complaint(lines: Sequence[str]) -> str:
+    """The first of its errors, with the line of ours that it shows below it."""
+    for number, line in enumerate(lines):
+        if "rror:" in line:
+            told = line.partition("rror: ")[2]
+            shown = next((below.strip() for below in lines[number + 1 :]), "")
+            return f"{told}: `{shown}`" if shown else told
+    return lines[0] if lines else "no reason was given"
 
 
 def _items(text: str) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ class Network(Rooted):
     def nft_runner(self, key: str, *, living: bool = False) -> nft.Runner:
         """What calls nft in the namespace of that key. living: to put something there, see
         `in_network`. Raises Gone."""
-        return partial(_run_in, *parts(key), living=living)
+        return partial(_run_in, *parts(key), living=living, mark=self.binding.mark)
 
     def network_cannot(self, body: str = "") -> str | None:
         """Why that cannot be put in its network, now; None when it can. body: a table's, which is
@@ -174,5 +174,7 @@ def _run_in(
     commands: str,
     *,
     living: bool = False,
+    mark: str = "",
 ) -> str:
-    return in_network(where, process, lambda: nft.here(arguments, commands), living=living)
+    work = partial(nft.here, arguments, commands, mark)
+    return in_network(where, process, work, living=living)

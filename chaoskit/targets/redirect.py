@@ -178,7 +178,7 @@ class Redirect:
         return in_network(*parts(self.key), work, living=self.living)
 
     def _nft(self, arguments: Sequence[str], commands: str) -> str:
-        return self.inside(lambda: nft.here(arguments, commands))
+        return self.inside(lambda: nft.here(arguments, commands, self.binding.mark))
 
     def _port(self, link: str) -> int:
         return int(str(self.client.link(link)["listen"]).rpartition(":")[2])

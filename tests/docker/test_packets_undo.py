@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from daemons import Daemon
 from docker.models.containers import Container
 from traffic import End
 
+from chaoskit import nft
 from chaoskit.clock import until
 from chaoskit.errors import Gone
 from chaoskit.faults.packet_drop import DropPackets
@@ -87,6 +89,40 @@ def test_death_at_an_exact_point(boxed: Boxed, point: str, by: str) -> None:
 )
 def test_death_between_the_helper_and_its_table(boxed: Boxed, point: str, by: str) -> None:
     conformance.undone_after_death_at(Trial("dns", {"names": ["*"]}, boxed), point, by)
+
+
+SLOW = """#!/bin/sh
+commands=$(cat)
+case "$commands" in
+*"create table inet chaoskit-"*) echo $$ >> {seen}; sleep 25 ;;
+esac
+printf '%s\\n' "$commands" | {nft} "$@"
+"""
+"""An nft that takes its time for what a fault puts in."""
+
+
+def test_a_load_that_outlives_its_runner_does_not_land(
+    boxed: Boxed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guardian looks before nft has done it: it must not find nothing and go."""
+    before = cells.rules(boxed.target_then)
+    seen, folder = tmp_path / "seen", tmp_path / "bin"
+    folder.mkdir()
+    slow = folder / "nft"
+    slow.write_text(SLOW.format(seen=seen, nft=nft.program()))
+    slow.chmod(0o755)
+    trial = Trial("drop-network", {}, boxed)
+
+    with monkeypatch.context() as here:
+        here.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        runner = trial.start(hold="60s")
+    assert until(seen.exists, 60.0)
+    runner.kill()
+    runner.wait()
+    trial.wait_settled()
+    loading = seen.read_text().split()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in loading), 60.0)
+    assert cells.rules(boxed.target_then) == before
 
 
 def dead_run(boxed: Boxed) -> Trial:

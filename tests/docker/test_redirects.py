@@ -86,7 +86,9 @@ def test_a_second_redirect_in_one_network_is_refused(pair: Pair) -> None:
         for other in (pair.target("2", allow_shared=True), beside):
             told = fault.refuse(other)
             assert told is not None and "redirected by chaoskit already" in told, told
-        assert pair.target("1").disturbed_by_itself(fault.what), "its own is no second one"
+        assert pair.target("1", allow_shared=True).disturbed_by_itself(fault.what), (
+            "its own is no second one"
+        )
     assert fault.refuse(pair.target("2", allow_shared=True)) is None
 
 
@@ -123,7 +125,7 @@ def test_the_rules_are_idle_soon_after_their_proxy_was_killed(pair: Pair) -> Non
 
 def test_a_killed_proxy_is_seen_though_the_first_process_has_ended(pair: Pair) -> None:
     guest = pair.daemon.run(network_mode=f"container:{pair.web.container.id}")
-    on, fault = pair.target(), SlowNetwork(DELAY)
+    on, fault = pair.target(allow_shared=True), SlowNetwork(DELAY)
     changes = cells.inject(fault, on)
     pair.web.container.kill()
     assert until(lambda: not on.root.alive(), SOON)
