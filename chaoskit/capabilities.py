@@ -395,6 +395,9 @@ class HasEndpoints(Protocol):
     def sharers(self) -> Sequence[str]:
         """The names of the containers that use its network as their own."""
 
+    def protected_sharer(self) -> str | None:
+        """Which of these must not be touched, and why; None when there is none."""
+
 
 @runtime_checkable
 class CanBeMadeAgain(IsContainer, Protocol):
@@ -460,3 +463,41 @@ class HasResolver(HasNetwork, Protocol):
     def ask_resolver(self, resolver: str, query: bytes, wait: float) -> bytes | None:
         """What is answered to a query that is sent as the target sends it; None for silence.
         Raises OSError when it cannot be sent, or is refused; Gone."""
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """Is told its time by libfaketime, which reads it from a file."""
+
+    binding: Binding
+
+    @property
+    def mark(self) -> str:
+        """Unique to this target in this step of this run."""
+
+    def clock_file(self) -> str:
+        """The path of that file on this machine, which stays valid when the target has ended.
+        Raises Gone, and ChaoskitError when its clock cannot be moved, saying why."""
+
+    def clock_settings(self) -> Mapping[str, str]:
+        """What `FAKETIME...` it was started with. Raises Gone, ChaoskitError."""
+
+    def clock_text(self, key: str) -> Json:
+        """What is in the file; None when there is none; a mapping when it is no small plain text.
+        Raises Gone when it went together with the target."""
+
+    def clock_beside(self, key: str) -> str:
+        """Where the file lies that is to take that one's place."""
+
+    def lay_beside(self, key: str, text: str) -> None:
+        """Write it there, with the owner and the permissions of the old one."""
+
+    def lies_beside(self, key: str) -> bool: ...
+
+    def take_beside(self, key: str) -> None: ...
+
+    def put_clock(self, key: str) -> None:
+        """The file beside takes its place, in one step."""
+
+    def drop_clock(self, key: str) -> None:
+        """There is no such file any more."""

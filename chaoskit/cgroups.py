@@ -133,6 +133,11 @@ def to_join(groups: Mapping[str, Group]) -> list[Group]:
     return list(dict.fromkeys(found))
 
 
+def time_group(groups: Mapping[str, Group]) -> Group | None:
+    """The one that processor time is counted in: version 2 does so whatever is switched on."""
+    return groups.get("cpu") or groups.get(UNIFIED)
+
+
 def memory_free(groups: Mapping[str, Group]) -> tuple[int, int]:
     """Bytes that a process in these groups can take before the OOM killer is called, and those that
     it can while the reserve stays."""
@@ -161,7 +166,7 @@ def held_back(group: Group | None) -> tuple[float, float]:
 def take_out(process: Process) -> None:
     """Bring a process into our own group as far as processor time goes, if we may: one whose group
     has used up its quota would wait for a new period even to die."""
-    own = own_groups().get("cpu")
+    own = time_group(own_groups())
     with contextlib.suppress(OSError, ChaoskitError):
         if own is not None:
             own.write("cgroup.procs", str(process.pid), process)

@@ -58,7 +58,7 @@ def here(arguments: Sequence[str], commands: str = "", mark: str = "") -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise ChaoskitError(f"nft did not end within {TIMEOUT:g}s") from error
-    return _checked(done)
+    return checked(done.returncode, done.stdout, done.stderr)
 
 
 def missing() -> str | None:
@@ -150,10 +150,11 @@ def _found() -> str | None:
     return next(filter(None, (shutil.which("nft", path=place) for place in places)), None)
 
 
-def _checked(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode:
-        raise ChaoskitError(f"nft: {_complaint(done.stderr.splitlines())}")
-    return done.stdout
+def checked(code: int, output: str, errors: str) -> str:
+    """What nft has printed. Raises ChaoskitError with what it complained of."""
+    if code:
+        raise ChaoskitError(f"nft: {_complaint(errors.splitlines())}")
+    return output
 
 
 def _complaint(lines: Sequence[str]) -> str:

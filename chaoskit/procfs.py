@@ -171,6 +171,11 @@ class Process:
         parts = (line.split(":", 2) for line in lines if line.count(":") >= 2)
         return {controllers: path for _, controllers, path in parts}
 
+    def mapped(self) -> set[str]:
+        """The paths of the files that are mapped into its memory, its libraries among them."""
+        lines = os.fsdecode(self._read("maps")).splitlines()
+        return {parts[5] for line in lines if len(parts := line.split(None, 5)) == 6}
+
     def cwd(self) -> str:
         return self._link("cwd")
 

@@ -225,9 +225,12 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     """Find what marks of ours are left on this machine without any journal: helper processes,
     tables of rules in any network that a process is in, toxics on a proxy server in the usual
     place, and filler files in `folders`. What belongs to a run that is going on is left out.
+    A netem qdisc has no room for a mark: one of ours is known from its run's journal only.
     """
+    from chaoskit.docker.client import daemon, where
     from chaoskit.procfs import with_argument
     from chaoskit.targets.burdens import leftover_helpers
+    from chaoskit.targets.far_network import leftover_helper_containers
     from chaoskit.targets.files import leftover_fillers
     from chaoskit.targets.network import leftover_tables
     from chaoskit.targets.proxy import DEFAULT_URL, leftover_toxics
@@ -258,6 +261,10 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
             partial(process.signal, signal.SIGKILL),
         )
         for mark, process in (*leftover_helpers(), *leftover_resolvers())
+    ]
+    found += [
+        Leftover(_run_of(mark), "container", f"helper container of {mark}", end)
+        for mark, end in leftover_helper_containers(daemon(where(None)))
     ]
     found += [
         Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)

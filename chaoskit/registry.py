@@ -48,6 +48,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "dns": "chaoskit.faults.dns:Dns",
         "remove": "chaoskit.faults.remove:Remove",
         "disconnect": "chaoskit.faults.disconnect:Disconnect",
+        "clock": "chaoskit.faults.clock:Clock",
     },
     "targets": {
         "process": "chaoskit.targets.process:ProcessSelector",

@@ -8,9 +8,11 @@ configuration, so it is only said where it was before, or where no address would
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from chaoskit.clock import until
 from chaoskit.docker.client import Daemon
 from chaoskit.docker.trouble import NoDaemon
 from chaoskit.errors import ChaoskitError, Gone
@@ -22,6 +24,9 @@ as given out, empty when the container does not run. aliases: without the contai
 which a daemon adds by itself. links: `name:alias`. fixed: the addresses that were wished for. wish:
 those to wish for so that it comes back. options: of the network's driver."""
 
+TURN = 8.0
+"""Seconds for which one waits for its turn; then it takes the address that it gets."""
+_ABOUT_ADDRESS = re.compile(r"address", re.IGNORECASE)
 APART = ("host", "none")
 """What stands where a network's name does and is none that could be left."""
 SHORT = 12
@@ -96,11 +101,7 @@ def next_address(network: Mapping[str, Any], leaving: str) -> str | None:
     None when that cannot be told. network: see `about`."""
     if network["Driver"] not in _LOWEST:
         return None
-    used = {
-        one["IPv4Address"].partition("/")[0]
-        for container, one in (network.get("Containers") or {}).items()
-        if container != leaving
-    }
+    used = _used(network, leaving)
     for pool in network["IPAM"]["Config"] or []:
         subnet = ipaddress.ip_network(pool["Subnet"])
         if not isinstance(subnet, ipaddress.IPv4Network):
@@ -111,6 +112,30 @@ def next_address(network: Mapping[str, Any], leaving: str) -> str | None:
             if str(address) not in used:
                 return str(address)
     return None
+
+
+def _used(network: Mapping[str, Any], leaving: str) -> set[str]:
+    """The IPv4 addresses of the others in it."""
+    return {
+        one["IPv4Address"].partition("/")[0]
+        for container, one in (network.get("Containers") or {}).items()
+        if container != leaving
+    }
+
+
+def loose_ports(told: Mapping[str, Any]) -> str | None:
+    """Which published ports would be others afterwards, as the daemon chooses them; None when none.
+    told: what `inspect` tells of the container."""
+    host = told["HostConfig"]
+    if host.get("PublishAllPorts"):
+        return "all"
+    loose = [
+        port
+        for port, places in (host.get("PortBindings") or {}).items()
+        for place in places or []
+        if place.get("HostPort", "") in ("", "0") or "-" in place["HostPort"]
+    ]
+    return ", ".join(dict.fromkeys(loose)) or None
 
 
 def configured(network: Mapping[str, Any]) -> bool:
@@ -158,19 +183,39 @@ def connect(daemon: Daemon, network: str, container: str, wanted: Endpoint) -> N
     """Connect it as it was. Where somebody else has its address by now it gets another one, as that
     is nearer to what was than none. Raises ChaoskitError, Gone when the container is gone."""
     try:
+        _wait_for_turn(daemon, network, container, wanted)
         wished = wish(about(daemon, network), wanted, container)
         try:
             return attach(daemon, network, container, wanted | {"wish": wished})
         except (Gone, NoDaemon):
             raise
-        except ChaoskitError:
-            if not wished:
+        except ChaoskitError as error:
+            if not wished or not _ABOUT_ADDRESS.search(str(error)):
                 raise
         # Somebody has the address, or none may be wished for.
         attach(daemon, network, container, wanted | {"wish": None})
     except Gone as error:
         daemon.inspect(container)
         raise ChaoskitError(f"the network {wanted['network']} was removed meanwhile") from error
+
+
+def _wait_for_turn(daemon: Daemon, network: str, container: str, wanted: Endpoint) -> None:
+    """Several that left come back in the order of their addresses, where the lowest that is free is
+    given out: each waits until that is its own, or somebody has it."""
+
+    def now_or_never() -> bool:
+        knows = about(daemon, network)
+        first = next_address(knows, container)
+        return (
+            first is None
+            or not wanted["address"]
+            or first == wanted["address"]
+            or configured(knows)
+            or wanted["address"] in _used(knows, container)
+        )
+
+    if not _is_fixed(wanted):
+        until(now_or_never, TURN)
 
 
 def attach(daemon: Daemon, network: str, container: str, wanted: Mapping[str, Any]) -> None:

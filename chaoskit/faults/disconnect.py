@@ -35,6 +35,8 @@ class Disconnect(Fault[HasEndpoints]):
         try:
             network = target.network(self.network)
             endpoint = target.endpoint(network, self.network)
+            if why := target.protected_sharer():
+                return why
             return target.why_address_lost(network, endpoint) if endpoint else None
         except Gone:
             raise

@@ -33,6 +33,7 @@ class PacketFault(Fault[HasNetwork]):
 
     needs = HasNetwork
     settle = 2.0
+    patience = 15.0
     done: ClassVar[str] = "lost"
     """What has become of the packets, for people."""
 

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from chaoskit.capabilities import Proc
-from chaoskit.cgroups import groups_of, held_back, memory_free, own_groups, take_out, to_join
+from chaoskit.cgroups import (
+    groups_of,
+    held_back,
+    memory_free,
+    own_groups,
+    take_out,
+    time_group,
+    to_join,
+)
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.procfs import Process, not_inherited, processes, tree
@@ -92,13 +100,14 @@ class Burdens(Rooted):
         """What tells the helper where to work, and us how it was there when it began."""
         own = own_groups()
         groups = groups_of(self.root) if self.inside else own
-        found = [f"{_HELD}={held_back(groups.get('cpu'))[0]:.6f}"]
+        found = [f"{_HELD}={held_back(time_group(groups))[0]:.6f}"]
         if "memory" in groups:
             found.append(f"room={groups['memory'].folder}")
         if self.inside:
             found.append(f"with={self.root.pid}:{self.root.start}")
             found += [f"in={group.folder}" for group in to_join(groups)]
-            found += [f"out={own['cpu'].folder}"] if "cpu" in own else []
+            if (back := time_group(own)) is not None:
+                found.append(f"out={back.folder}")
         if cpus:
             found.append(f"on={','.join(map(str, cpus))}")
         return found
@@ -180,7 +189,7 @@ def _wanted(process: Process) -> float:
 def _held_back(helper: _Helper) -> float:
     """Seconds for which the quotas of its control groups kept it from a processor: it wanted one,
     which is not counted as waiting."""
-    total, period = held_back(groups_of(helper.process).get("cpu"))
+    total, period = held_back(time_group(groups_of(helper.process)))
     since = total - float(helper.notes.get(_HELD, total))
     return since + period if since > 0 else 0.0
 

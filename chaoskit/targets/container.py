@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from chaoskit import nft
 from chaoskit.capabilities import Proc
 from chaoskit.docker.client import Daemon, Where, daemon
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
@@ -23,7 +24,7 @@ from chaoskit.namespaces import members, number_of
 from chaoskit.procfs import Process
 from chaoskit.targets.burdens import Burdens
 from chaoskit.targets.container_again import ContainerAgain
-from chaoskit.targets.container_files import ContainerFiles
+from chaoskit.targets.container_clock import ContainerClock
 from chaoskit.targets.container_networks import ContainerNetworks
 from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import (
@@ -32,6 +33,7 @@ from chaoskit.targets.docker_protect import (
     why_protected,
     with_chaoskit,
 )
+from chaoskit.targets.far_network import FarNetwork
 from chaoskit.targets.limits import Limits
 from chaoskit.targets.resolver import Resolver
 
@@ -45,12 +47,13 @@ _LISTED = 0.2
 
 class ContainerTarget(
     Burdens,
-    ContainerFiles,
+    ContainerClock,
     Limits,
     Resolver,
     Disturbed,
     ContainerNetworks,
     ContainerAgain,
+    FarNetwork,
     Target,
 ):
     """One container. It keeps its id when it restarts: what runs in it is another incarnation then.
@@ -212,6 +215,23 @@ class ContainerTarget(
         mode = str((self._found.get("HostConfig") or {}).get("NetworkMode", ""))
         owner = mode.removeprefix("container:") if mode.startswith("container:") else self.id
         return Claim(frozenset({self.key, f"network of container {owner}"}))
+
+    def network_key(self) -> str:
+        far = self.helper_image is not None and not self.here
+        return self.far_key() if far else super().network_key()
+
+    def nft_runner(self, key: str, *, living: bool = False) -> nft.Runner:
+        if key.startswith("network of "):
+            return self.far_runner(key)
+        return super().nft_runner(key, living=living)
+
+    def network_cannot(self, body: str = "") -> str | None:
+        return super().network_cannot(body) if self.here else self.far_cannot(body)
+
+    def network_remarks(self) -> list[str]:
+        if self.here:
+            return super().network_remarks()
+        return [f"by short-lived helper containers of {self.helper_image} in its network"]
 
     def network_closed(self) -> str | None:
         return super().network_closed() or self._network_shared()

@@ -9,6 +9,7 @@ from chaoskit.docker import endpoints
 from chaoskit.docker.client import Daemon
 from chaoskit.docker.match import name_of
 from chaoskit.model.units import Json
+from chaoskit.targets.docker_protect import why_protected, with_chaoskit
 
 
 class ContainerNetworks:
@@ -38,6 +39,15 @@ class ContainerNetworks:
         endpoints.connect(self.daemon, network, self.id, endpoint)
 
     def why_address_lost(self, network: str, endpoint: dict[str, Json]) -> str | None:
+        """See the capability. Its published ports are part of how it is reached, too."""
+        told = self.daemon.inspect(self.id)
+        if ports := endpoints.loose_ports(told):
+            return (
+                f"the daemon has chosen which host ports lead to it ({ports}), and would choose "
+                "others afterwards: publish fixed ones"
+            )
+        if (told["NetworkSettings"]["Networks"].get(endpoint["network"]) or {}).get("GwPriority"):
+            return "its gw-priority there would not come back"
         return endpoints.why_lost(self._about(network), endpoint, self.id)
 
     def about_return(self, network: str, endpoint: dict[str, Json]) -> list[str]:
@@ -45,9 +55,21 @@ class ContainerNetworks:
 
     def sharers(self) -> list[str]:
         """See the capability. Raises NoDaemon."""
+        return [name_of(told) for told in self._sharing()]
+
+    def protected_sharer(self) -> str | None:
+        """See the capability. Raises NoDaemon."""
+        sharing = self._sharing()
+        ours = with_chaoskit() if sharing else frozenset()
+        for told in sharing:
+            if why := why_protected(told, ours):
+                return f"{name_of(told)} uses its network and is protected: {why}"
+        return None
+
+    def _sharing(self) -> list[dict[str, Any]]:
         mode = f"container:{self.id}"
         return [
-            name_of(told)
+            told
             for told in self.daemon.containers()
             if (told.get("HostConfig") or {}).get("NetworkMode") == mode
         ]

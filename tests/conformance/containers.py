@@ -169,7 +169,30 @@ class NetworkedSpecimen(DockerSpecimen):
 
     @classmethod
     def takes(cls, kind: type[Fault[Any]]) -> bool:
-        return not kind.ends_target and kind.name not in NEED_NO_NETWORK
+        return not kind.ends_target and kind.name not in (*NEED_NO_NETWORK, "clock")
+
+
+class ClockSpecimen(DockerSpecimen):
+    """One whose programs are told the time by libfaketime. Skips where that is missing."""
+
+    _free: ClassVar[list[tuple[str, Json]]] = []
+
+    @classmethod
+    def takes(cls, kind: type[Fault[Any]]) -> bool:
+        return kind.name == "clock"
+
+    def _started(self) -> tuple[str, Json]:
+        made = self.daemon.faketime()
+        made.exec_run(["/bin/bash", "-c", "echo +5 > /data/rc"])
+        return made.id, self._about(made.id, ())
+
+    def _about(self, id: str, runs: Sequence[str]) -> Json:
+        found = super()._about(id, runs)
+        if isinstance(found, dict):
+            pid = self._api.inspect_container(id)["State"]["Pid"]
+            with contextlib.suppress(OSError):
+                found["clock"] = Path(f"/proc/{pid}/root/data/rc").read_text()
+        return found
 
 
 def _plain(value: Any, same_life: bool) -> Any:

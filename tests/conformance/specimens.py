@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from containers import DockerSpecimen, EndedSpecimen, NetworkedSpecimen
+from containers import ClockSpecimen, DockerSpecimen, EndedSpecimen, NetworkedSpecimen
 from links import OurProxySpecimen, OwnProxySpecimen, ToxiproxySpecimen
 
 from chaoskit import registry
@@ -102,6 +102,7 @@ SPECIMENS: Mapping[str, Callable[[Path], Specimen]] = {
     "docker:lonely": DockerSpecimen,
     "docker:ended": EndedSpecimen,
     "docker:networked": NetworkedSpecimen,
+    "docker:faketime": ClockSpecimen,
 }
 """By kind of target, and where there are several things of a kind, by what it is."""
 

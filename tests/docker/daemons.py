@@ -165,6 +165,15 @@ class Daemon:
             image, command or None, name=name or self.name(), detach=True, **options
         )
 
+    def faketime(self, *command: str, **options: Any) -> Container:
+        """Start a container whose clock libfaketime tells. Skips where there is no libfaketime."""
+        if images.faketime() is None:
+            pytest.skip("no libfaketime; Debian's package faketime has it")
+        if not self.client.images.list(images.FAKETIME):
+            self.import_tar(images.FAKETIME, images.faketime_tar())
+        options = {"environment": images.FAKED} | options
+        return self.run(*command or images.FAKED_LIVE, image=images.FAKETIME, **options)
+
     def network(
         self, name: str | None = None, fixed: bool = False, ipv6: bool = False, **options: Any
     ) -> Network:

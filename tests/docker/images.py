@@ -17,6 +17,9 @@ BUSYBOX = "chaoskit-busybox:test"
 SCRATCH = "chaoskit-scratch:test"
 """/sleep, a static binary, and nothing else: no shell, no /etc, no libraries."""
 
+FAKETIME = "chaoskit-faketime:test"
+"""A shell whose clock libfaketime tells, in all programs."""
+
 LIVE = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1d & wait"]
 """Pid 1 minds no signal that it has no handler for, so `docker stop` would take ten seconds."""
 
@@ -50,6 +53,35 @@ def scratch_tar() -> bytes:
     binary = busybox()
     assert binary
     return tar({"sleep": Path(binary).read_bytes()})
+
+
+def faketime() -> str | None:
+    """Where libfaketime is, if it is there; Debian's package has it in a folder of its own."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return str(found[0]) if found and shutil.which("bash") else None
+
+
+@cache
+def faketime_tar() -> bytes:
+    """bash tells the time by itself (`printf %(%s)T`), and goes on telling it in one process."""
+    library = faketime()
+    assert library
+    programs = {"bin/bash": "/bin/bash", "bin/date": shutil.which("date") or "/bin/date",
+                "bin/sleep": shutil.which("sleep") or "/bin/sleep",
+                "lib/libfaketime.so.1": library}  # fmt: skip
+    files = {name: Path(place).read_bytes() for name, place in programs.items()}
+    for place in programs.values():
+        told = subprocess.run(["ldd", place], capture_output=True, text=True, check=True).stdout
+        for path in (word for word in told.split() if word.startswith("/")):
+            files[path.lstrip("/")] = Path(path).read_bytes()
+    return tar(files, {}, ("tmp", "data"))
+
+
+FAKED = {"LD_PRELOAD": "/lib/libfaketime.so.1", "FAKETIME_TIMESTAMP_FILE": "/data/rc",
+         "FAKETIME_NO_CACHE": "1"}  # fmt: skip
+"""The environment that a container of that image takes."""
+
+FAKED_LIVE = ["/bin/bash", *LIVE[1:]]
 
 
 def changes(command: Sequence[str], **others: str) -> list[str]:

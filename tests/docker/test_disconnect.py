@@ -22,6 +22,7 @@ from chaoskit.targets.container import ContainerTarget
 from chaoskit.targets.docker import DockerSelector
 from chaoskit.testing import conformance
 from chaoskit.testing.conformance import Trial
+from chaoskit.undo import side_by_side
 
 
 def target(daemon: Daemon, name: str, folder: Path) -> ContainerTarget:
@@ -191,6 +192,38 @@ def test_a_container_that_is_removed_meanwhile_is_gone(daemon: Daemon, tmp_path:
         fault.look(made, change)
     with pytest.raises(Gone):
         fault.unmake(made, change)
+
+
+def test_several_come_back_each_with_its_own_address(daemon: Daemon, tmp_path: Path) -> None:
+    """Where the lowest address that is free is given out, the order decides."""
+    network = daemon.network()
+    names = [str(daemon.run(network=network.name).name) for _ in range(3)]
+    before = [address(daemon, name, network) for name in names]
+    fault = Disconnect(network.name)
+    made = [target(daemon, name, tmp_path) for name in names]
+    assert [fault.refuse(one) for one in made] == [None] * 3
+    changes = [inject(fault, one) for one in made]
+    pairs = list(zip(made, changes, strict=True))[::-1]
+    side_by_side(pairs, lambda pair: fault.unmake(*pair))
+    assert [address(daemon, name, network) for name in names] == before
+    assert all(fault.found(fault.look(*pair), pair[1]) is Found.WAS for pair in pairs)
+
+
+def test_host_ports_that_the_daemon_has_chosen_would_be_others(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    network = daemon.network()
+    name = str(daemon.run(network=network.name, ports={"80/tcp": None}).name)
+    told = Disconnect(network.name).refuse(target(daemon, name, tmp_path))
+    assert told is not None and "publish fixed ones" in told and "80/tcp" in told
+
+
+def test_who_uses_its_network_and_is_protected_keeps_it(daemon: Daemon, tmp_path: Path) -> None:
+    network = daemon.network()
+    name = str(daemon.run(network=network.name).name)
+    daemon.run(network_mode=f"container:{name}", labels={"chaoskit.protect": "true"})
+    told = Disconnect(network.name).refuse(target(daemon, name, tmp_path))
+    assert told is not None and "uses its network and is protected" in told
 
 
 def test_what_is_given_out_next(daemon: Daemon) -> None:

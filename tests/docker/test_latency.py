@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -249,6 +250,24 @@ def test_much_goes_through_and_is_what_was_sent(two: Two) -> None:
             got += part
         sending.join()
     assert got == data
+
+
+def test_many_connections_at_once_are_let_through(two: Two) -> None:
+    """Each takes two of the proxy's descriptors, and shells give their programs 1024."""
+    fault, on = SlowNetwork(0.05), two.target()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    changes = cells.inject(fault, on)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as open_now:
+            many = [open_now.enter_context(two.web.dial(two.db.address(), 80)) for _ in range(600)]
+            for made in many:
+                made.sendall(b"x")
+            assert all(made.recv(1) == b"x" for made in many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        cells.undo(fault, on, changes)
 
 
 def test_nobody_answers_is_a_reset(two: Two) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaoskit import cgroups
-from chaoskit.cgroups import Group, held_back, memory_free, placed, to_join
+from chaoskit.cgroups import Group, held_back, memory_free, placed, time_group, to_join
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.mounts import below, mount_at, mounts_of, parsed
 from chaoskit.procfs import Process
@@ -63,6 +63,8 @@ def test_both_side_by_side(tmp_path: Path) -> None:
     assert found["memory"].version == 1 and found[""].version == 2
     assert to_join(found) == [found["memory"]]
     assert to_join({"": found[""]}) == [found[""]], "with nothing switched on it still counts"
+    assert time_group(found) == found[""]
+    assert time_group({"cpu": found["memory"]} | found) == found["memory"]
 
 
 def test_a_part_of_a_hierarchy_may_be_mounted(tmp_path: Path) -> None:

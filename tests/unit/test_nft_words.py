@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from chaoskit import nft
@@ -25,5 +23,5 @@ TOLD = """\
 ])  # fmt: skip
 def test_the_line_is_named(printed: str, told: str) -> None:
     with pytest.raises(ChaoskitError) as raised:
-        nft._checked(subprocess.CompletedProcess(["nft"], 1, "", printed))
+        nft.checked(1, "", printed)
     assert str(raised.value) == told
