@@ -40,7 +40,7 @@ class ContainerState:
     def away(self) -> float | None:
         """Seconds between its last end and its last start; None when that cannot be told."""
         try:
-            ended, started = map(_seconds, (self.finished, self.started))
+            ended, started = map(seconds_of, (self.finished, self.started))
         except ValueError:
             return None
         return started - ended if started >= ended else None
@@ -82,7 +82,7 @@ class Standing(Enum):
         return self in (Standing.THERE, Standing.AGAIN)
 
 
-def _seconds(stamp: str) -> float:
+def seconds_of(stamp: str) -> float:
     """RFC 3339 with any number of decimals, as daemons write it. Raises ValueError."""
     from datetime import datetime
 

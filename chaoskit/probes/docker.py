@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaoskit.clock import now
 from chaoskit.docker.client import within
 from chaoskit.docker.logs import Lines
 from chaoskit.docker.match import ContainerMatch
 from chaoskit.errors import ChaoskitError, Gone, ProbeError
-from chaoskit.model.container import ContainerState
+from chaoskit.model.container import ContainerState, seconds_of
 from chaoskit.model.probe import Context, Probe, Reading
 from chaoskit.model.units import Duration, Json, Regex, Unit
 
@@ -104,17 +103,19 @@ class DockerProbe(ContainerMatch, Probe):
         """What is used by the second is known from two looks: the last reading's and this one's."""
         before = context.memory.get("used")
         if before is None:
-            before = (now(), self._stats(running))
+            before = self._stats(running)
             context.cancel.wait(min(FIRST_LOOK, self.timeout / 4))
-        at, used = now(), self._stats(running)
-        context.memory["used"] = (at, used)
-        seconds = max(at - before[0], 1e-6)
-        both = [(before[1][id], one) for id, one in used.items() if id in before[1]]
+        used = context.memory["used"] = self._stats(running)
+        both = [(before[id], one) for id, one in used.items() if id in before]
         if not both:
             raise ProbeError("none of them was there at the last reading")
 
         def by_second(name: str) -> float:
-            return sum(max(0.0, late[name] - early[name]) for early, late in both) / seconds
+            # By the daemon's own clock: how long it took to answer is no part of it.
+            return sum(
+                max(0.0, late[name] - early[name]) / max(late["at"] - early["at"], 1e-3)
+                for early, late in both
+            )
 
         return {
             "cpu": by_second("cpu"),
@@ -156,8 +157,8 @@ def _states(states: Sequence[ContainerState]) -> dict[str, Json]:
 
 
 def _of_stats(told: Mapping[str, Any]) -> dict[str, float]:
-    """Of one look: seconds of processor time, bytes of memory, received and sent. Raises ProbeError
-    when the daemon has no numbers (the container has just ended)."""
+    """Of one look: when, seconds of processor time, bytes of memory, received and sent. Raises
+    ProbeError when the daemon has no numbers (the container has just ended)."""
     try:
         memory = told["memory_stats"]
         inside = memory.get("stats") or {}
@@ -165,11 +166,12 @@ def _of_stats(told: Mapping[str, Any]) -> dict[str, float]:
         used = memory["usage"] - inside.get("total_inactive_file", inside.get("inactive_file", 0))
         networks = (told.get("networks") or {}).values()
         return {
+            "at": seconds_of(told["read"]),
             "cpu": told["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
             "memory": max(0, used),
             "share": max(0, used) / memory["limit"] if memory.get("limit") else 0.0,
             "received": float(sum(one["rx_bytes"] for one in networks)),
             "sent": float(sum(one["tx_bytes"] for one in networks)),
         }
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ProbeError("the daemon has no numbers of it") from error

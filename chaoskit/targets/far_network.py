@@ -8,6 +8,7 @@ died is removed, and so ended, before anybody looks at what it may have done.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -140,6 +141,9 @@ def _remove(daemon: Daemon, id: str) -> None:
 def leftover_helper_containers(daemon: Daemon) -> Iterator[tuple[str, Callable[[], None]]]:
     """Every helper container that a daemon has: its mark, and how to remove it. None where no
     daemon answers."""
+    scheme, _, place = daemon.where.url.partition("://")
+    if scheme == "unix" and not os.path.exists(place):
+        return
     with contextlib.suppress(ChaoskitError):
         for told in daemon.containers():
             if mark := (told.get("Labels") or {}).get(LABEL):
