@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import daemons
 import docker
 import hosts
+import trials
 
 from chaoskit.errors import Gone
 from chaoskit.model.fault import Fault
@@ -135,7 +136,34 @@ class EndedSpecimen(DockerSpecimen):
 
     @classmethod
     def takes(cls, kind: type[Fault[Any]]) -> bool:
-        return kind.ends_target
+        return kind.ends_target and kind.name != "remove"
+
+
+class RemovedSpecimen(DockerSpecimen):
+    """One in whose place another of its name stands afterwards."""
+
+    same_life = False
+    _free: ClassVar[list[tuple[str, Json]]] = []
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.name = str(self._api.inspect_container(self.id)["Name"]).lstrip("/")
+
+    @classmethod
+    def takes(cls, kind: type[Fault[Any]]) -> bool:
+        return kind.name == "remove"
+
+    def target(self) -> Mapping[str, Any]:
+        return {"docker": {"name": self.name, "host": self.daemon.url}}
+
+    def snapshot(self, runs: Sequence[str]) -> Json:
+        return {"told": trials.about(self._api, self.name), "marked": [*_marked(runs)]}
+
+    def vanish(self) -> None:
+        self._remove(self.name)
+
+    def close(self) -> None:
+        self._remove(self.name)
 
 
 class NetworkedSpecimen(DockerSpecimen):
@@ -169,7 +197,7 @@ class NetworkedSpecimen(DockerSpecimen):
 
     @classmethod
     def takes(cls, kind: type[Fault[Any]]) -> bool:
-        return not kind.ends_target and kind.name not in (*NEED_NO_NETWORK, "clock")
+        return not kind.ends_target and kind.name not in (*NEED_NO_NETWORK, "clock", "remove")
 
 
 class ClockSpecimen(DockerSpecimen):

@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from containers import ClockSpecimen, DockerSpecimen, EndedSpecimen, NetworkedSpecimen
+from containers import (
+    ClockSpecimen,
+    DockerSpecimen,
+    EndedSpecimen,
+    NetworkedSpecimen,
+    RemovedSpecimen,
+)
 from links import OurProxySpecimen, OwnProxySpecimen, ToxiproxySpecimen
 
 from chaoskit import registry
@@ -101,6 +107,7 @@ SPECIMENS: Mapping[str, Callable[[Path], Specimen]] = {
     "proxy:own": OwnProxySpecimen,
     "docker:lonely": DockerSpecimen,
     "docker:ended": EndedSpecimen,
+    "docker:removed": RemovedSpecimen,
     "docker:networked": NetworkedSpecimen,
     "docker:faketime": ClockSpecimen,
 }
