@@ -52,7 +52,7 @@ def stands_for_others(pair: Any) -> bool:
     """Whether it is one of those that are killed at every point."""
     fault, params, target = pair.values
     if target.startswith("docker"):
-        return fault not in STANDS_IN and params == kind_of(pair).examples[0]
+        return fault not in (*STANDS_IN, *ELSEWHERE) and params == kind_of(pair).examples[0]
     if not issubclass(kind_of(pair), Network) or fault == "latency":
         return True
     return params.get("how") == "refuse" and target != "proxy:own"
@@ -65,6 +65,9 @@ STANDS_IN = {
     **dict.fromkeys(NETEM_ONLY, "latency"),
 }
 """What is made, looked at and unmade on a container by the code of another fault."""
+ELSEWHERE = ("remove", "disconnect")
+"""What is killed at its exact points in tests of its own: tests/docker/test_remove.py and
+test_disconnect.py."""
 EVERY = list(pairs())
 LEFT_OUT = [p for p in EVERY if p.values[2].startswith("docker") and left_out(p.values[0])]
 """What this machine cannot do."""
