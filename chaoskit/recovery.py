@@ -221,11 +221,15 @@ class Leftover:
     end: Callable[[], None]
 
 
-def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
+def scan(
+    state: State, folders: Sequence[Path] = (), unseen: Callable[[str], None] = lambda _: None
+) -> list[Leftover]:
     """Find what marks of ours are left on this machine without any journal: helper processes,
     tables of rules in any network that a process is in, toxics on a proxy server in the usual
     place, and filler files in `folders`. What belongs to a run that is going on is left out.
     A netem qdisc has no room for a mark: one of ours is known from its run's journal only.
+
+    unseen: told of each place that could not be looked at, and why.
     """
     from chaoskit.docker.client import daemon, where
     from chaoskit.procfs import with_argument
@@ -251,7 +255,7 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     ]
     found += [
         Leftover(_run_of(name), "table", f"table {name} in network namespace {number}", end)
-        for name, number, end in leftover_tables()
+        for name, number, end in leftover_tables(unseen)
     ]
     found += [
         Leftover(
@@ -264,15 +268,15 @@ def scan(state: State, folders: Sequence[Path] = ()) -> list[Leftover]:
     ]
     found += [
         Leftover(_run_of(mark), "container", f"helper container of {mark}", end)
-        for mark, end in leftover_helper_containers(daemon(where(None)))
+        for mark, end in leftover_helper_containers(daemon(where(None)), unseen)
     ]
     found += [
         Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)
-        for name, link, end in leftover_toxics(DEFAULT_URL)
+        for name, link, end in leftover_toxics(DEFAULT_URL, unseen)
     ]
     found += [
         Leftover(_run_of(path.name.lstrip(".")), "file", f"filler file {path}", path.unlink)
-        for path in leftover_fillers(folders)
+        for path in leftover_fillers(folders, unseen)
     ]
     return [left for left in found if not going_on(left.run)]
 

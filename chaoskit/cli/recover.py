@@ -70,12 +70,13 @@ def run(args: Namespace) -> int:
     codes = [0]
     results: list[Result] = []
     removed: list[dict[str, Any]] = []
+    unseen: list[str] = []
     for folder in folders:
         code, result = _recover(folder, args)
         codes.append(code)
         results += [result] if result else []
     if args.scan is not None:
-        code, removed = _scan(state, args)
+        code, removed, unseen = _scan(state, args)
         codes.append(code)
     code = min(codes, key=_WORST_FIRST.index)
     if args.json:
@@ -86,10 +87,11 @@ def run(args: Namespace) -> int:
                 "exit": code,
                 "runs": [result.to_json() for result in results],
                 "leftovers": removed,
+                "unseen": unseen,
             }
         )
     elif not folders and not removed and not code:
-        say("nothing was left behind")
+        say("nothing was found in what could be looked at" if unseen else "nothing was left behind")
     return code
 
 
@@ -149,13 +151,15 @@ def _told(result: Result, before: Sequence[Left], state: str) -> Iterator[str]:
     yield f"  run {result.run}"
 
 
-def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]]]:
-    """End what carries a mark of ours and belongs to no run that is going on."""
+def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]], list[str]]:
+    """End what carries a mark of ours and belongs to no run that is going on. Also gives what could
+    not be looked at."""
     from chaoskit.recovery import scan
 
     code = 0
     removed: list[dict[str, Any]] = []
-    for left in scan(state, args.scan):
+    unseen: list[str] = []
+    for left in scan(state, args.scan, unseen.append):
         problem = ""
         try:
             left.end()
@@ -164,4 +168,7 @@ def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]]]:
         removed.append({"run": left.run, "kind": left.kind, "text": left.text, "problem": problem})
         if not args.json:
             say(printable(f"{'STUCK' if problem else 'removed'}  {left.text} {problem}".rstrip()))
-    return code, removed
+    if not args.json:
+        for what in unseen:
+            say(printable(f"not looked at  {what}"))
+    return code, removed, unseen

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,12 +212,20 @@ def _extend(file: int, at: int, part: int) -> bool:
     return True
 
 
-def leftover_fillers(folders: Iterable[Path]) -> list[Path]:
-    """Every file of ours that lies in these folders, by its name and what is in it."""
+def leftover_fillers(folders: Iterable[Path], unseen: Callable[[str], None]) -> list[Path]:
+    """Every file of ours that lies in these folders, by its name and what is in it. unseen: told of
+    each that could not be read."""
     found = []
     for folder in folders:
-        for path in folder.glob(".chaoskit-*"):
-            with contextlib.suppress(OSError):
-                if _NAME.fullmatch(path.name) and _mark_of(str(path)) == path.name[1:]:
+        try:
+            names = os.listdir(folder)
+        except OSError as error:
+            unseen(f"filler files in {folder}: {error.strerror}")
+            continue
+        for path in (folder / name for name in names if _NAME.fullmatch(name)):
+            try:
+                if _mark_of(str(path)) == path.name[1:]:
                     found.append(path)
+            except OSError as error:
+                unseen(f"{path}: {error.strerror}")
     return sorted(found)

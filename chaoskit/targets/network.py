@@ -154,17 +154,28 @@ def _groups(process: Process) -> set[str]:
     return set(process.cgroups().values()) - {"/"}
 
 
-def leftover_tables() -> Iterator[tuple[str, int, Callable[[], None]]]:
+def leftover_tables(
+    unseen: Callable[[str], None],
+) -> Iterator[tuple[str, int, Callable[[], None]]]:
     """Every table of ours in any network that a process of this machine is in: its name, which is
-    its mark, the number of the network, and how to take it away."""
-    if os.geteuid() != 0 or nft.missing():
+    its mark, the number of the network, and how to take it away. unseen: told what could not be
+    looked at."""
+    why = nft.missing() or ("only root may" if os.geteuid() != 0 else "")
+    if why:
+        unseen(f"tables of rules in networks: {why}")
         return
     for number, process in networks().items():
         runner = partial(_run_in, Namespace(number), process)
-        with contextlib.suppress(ChaoskitError):
-            for name in nft.tables(runner):
-                if OF_A_RUN.fullmatch(name):
-                    yield name, number, partial(nft.delete, runner, name)
+        try:
+            names = nft.tables(runner)
+        except Gone:
+            continue
+        except ChaoskitError as error:
+            unseen(f"tables of rules in network namespace {number}: {error}")
+            continue
+        for name in names:
+            if OF_A_RUN.fullmatch(name):
+                yield name, number, partial(nft.delete, runner, name)
 
 
 def _run_in(

@@ -300,9 +300,11 @@ def _protocol(link: Mapping[str, Any]) -> str:
     return "udp" if link.get("protocol") == "udp" else "tcp"
 
 
-def leftover_toxics(url: str) -> list[tuple[str, str, Callable[[], None]]]:
+def leftover_toxics(
+    url: str, unseen: Callable[[str], None]
+) -> list[tuple[str, str, Callable[[], None]]]:
     """Every toxic on that server that a run has placed: its name, its link, and what removes it.
-    None where no server answers."""
+    None where there is no server; unseen: told when there is one that does not answer."""
     client = Client(url)
     try:
         return [
@@ -311,5 +313,8 @@ def leftover_toxics(url: str) -> list[tuple[str, str, Callable[[], None]]]:
             for toxic in link.get("toxics") or []
             if (name := str(toxic.get("name"))).startswith("chaoskit-")
         ]
-    except ChaoskitError:
+    except NoServer:
+        return []
+    except ChaoskitError as error:
+        unseen(f"toxics: {error}")
         return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hosts
+import images
 import pytest
 from daemons import Daemon
 from docker.models.containers import Container
@@ -513,7 +514,7 @@ def test_a_protected_container_is_passed_over(
 def test_a_helper_of_the_daemons_own_is_not_touched(
     daemon: Daemon, tmp_path: Path, state_folder: Path
 ) -> None:
-    daemon.client.images.list()[0].tag("moby/buildkit", "test")
+    daemon.client.images.get(images.BUSYBOX).tag("moby/buildkit", "test")
     try:
         box = daemon.run(name="builder", image="moby/buildkit:test")
         file = write(tmp_path / "e.json", step("pause", daemon.url, name="builder"))

@@ -150,8 +150,8 @@ def test_together_they_show_everything_there_is() -> None:
     experiments = [load(file) for file in FILES + ON_CONTAINERS]
     every = [step for experiment in experiments for step in steps(experiment)]
     faults = [step for step in every if isinstance(step, FaultStep)]
-    # Two of them take what not every kernel has, and would be refused on such a machine.
-    built_in = set(registry._BUILT_IN["faults"]) - {"reorder", "duplicate"}
+    # These take what not every kernel or image has, and would be refused on such a machine.
+    built_in = set(registry._BUILT_IN["faults"]) - {"reorder", "duplicate", "clock"}
     assert {step.fault.name for step in faults} == built_in
     probes = {check.probe.kind for experiment in experiments for check in experiment.steady_state}
     assert probes == set(registry._BUILT_IN["probes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -437,6 +438,18 @@ def test_scan_ends_what_carries_our_mark_and_leaves_guarded_runs_alone(
     finally:
         keeper.kill()
         keeper.wait()
+
+
+def test_scan_says_what_it_could_not_look_at(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # It lets in, and never answers.
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
+        nowhere = tmp_path / "nowhere"
+        told = chaoskit("recover", "--scan", str(nowhere), code=0).stdout
+        assert f"not looked at  filler files in {nowhere}: No such file or directory" in told
+        assert "not looked at  helper containers: the Docker daemon at tcp://127.0.0.1:" in told
+        assert "nothing was left behind" not in told
 
 
 # Reports

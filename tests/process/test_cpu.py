@@ -65,7 +65,7 @@ def test_pinned_means_where_the_target_may_run(target: Beside) -> None:
     inject(fault, target)
     assert until(lambda: len(target.helpers()) == 1, SOON)
     (process,) = target.helpers()
-    assert os.sched_getaffinity(process.pid) == {ONE}
+    assert until(lambda: os.sched_getaffinity(process.pid) == {ONE}, SOON)
     assert target.burden_work(f"{target.mark}-1") == ["cpu", "0.5000"]
 
 

@@ -10,8 +10,11 @@ if [ ! -d /data/made ]; then
   postgres --single -j -D /data/making postgres </schema.sql >/dev/null
   mv /data/making /data/made
 fi
-# A worker of the server whose client has hung up does not wait on for a lock.
+# A worker of the server whose client has hung up does not wait on for a lock. Where there may be
+# replication, each checkpoint writes a file of its own beside the data: the server ends when it has
+# no room for that.
 exec postgres -D /data/made -c 'listen_addresses=*' -c unix_socket_directories=/tmp \
-  -c shared_buffers=8MB -c max_connections=60 -c min_wal_size=2MB -c max_wal_size=8MB -c jit=off \
+  -c shared_buffers=8MB -c max_connections=60 -c max_replication_slots=0 \
+  -c min_wal_size=2MB -c max_wal_size=8MB -c jit=off \
   -c client_connection_check_interval=1s -c log_checkpoints=off -c checkpoint_warning=0 \
   -c log_min_error_statement=panic
