@@ -218,7 +218,8 @@ class BlastRadius:
     allow_shared: bool = field(
         default=False,
         metadata={
-            "doc": "Faults on the network of a container may reach other containers that share it."
+            "doc": "Faults on the network of a container may reach other containers that share it; "
+            "the plan names them, and the limits do not count them."
         },
     )
 

@@ -77,6 +77,8 @@ def remarks(what: Impairment, *, ours: bool) -> tuple[str, ...]:
         found.append("Toxiproxy loses what is sent meanwhile, and ends the connections afterwards")
     if what.kind == "reset":
         found.append("Toxiproxy resets a connection when data comes on it, and no idle one")
+    if what.kind == "latency":
+        found.append("Toxiproxy does not delay the end of a stream, so the delay is read back only")
     if what.toxicity < 1:
         found.append("Toxiproxy draws the connections by itself, not by the run's seed")
     return tuple(found)

@@ -403,7 +403,7 @@ def test_a_link_of_datagrams_loses_some(tmp_path: Path) -> None:
         assert done.returncode == 3 and "no meaning for UDP" in done.stdout, done.stdout
 
 
-def test_a_share_that_the_seed_does_not_choose_is_told(
+def test_what_differs_on_toxiproxy_is_told(
     ours: peers.Running, toxiproxy: peers.Running, echo: Echo, tmp_path: Path
 ) -> None:
     for server, told in ((ours, False), (toxiproxy, True)):
@@ -412,6 +412,7 @@ def test_a_share_that_the_seed_does_not_choose_is_told(
         done = chaoskit("plan", file, state=tmp_path / "state")
         assert done.returncode == 0
         assert ("not by the run's seed" in done.stdout) is told, done.stdout
+        assert ("read back only" in done.stdout) is told, done.stdout
 
 
 def test_what_ends_it_depends_on_the_server(
