@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chaoskit.proxy.loop import HANGUP, IN, OUT
+from chaoskit.proxy.loop import OUT
 from chaoskit.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Connection:
     __slots__ = (
         "_addresses",
         "_one_way",
+        "_waited",
         "begun",
         "client",
         "down",
@@ -51,6 +52,7 @@ class Connection:
         self.over = False
         self.begun = False  # Something may have passed already.
         self._one_way = False
+        self._waited = False  # Both sides were watched for what happens before it is connected.
         self._addresses: list[Address] = []
 
     def dial(self, addresses: Sequence[Address]) -> None:
@@ -77,6 +79,7 @@ class Connection:
                 if code != errno.EALREADY:
                     self._connected()
                 else:
+                    self._waited = True
                     loop = self.link.loop
                     loop.watch(upstream.fileno(), self._dialled)
                     loop.unwatch(self.client.fileno())
@@ -116,32 +119,13 @@ class Connection:
         self.begun = True
         if self.over:
             return  # A toxic has ended it at once.
-        # Both may have been watched while the upstream was dialled; watching anew tells at once
-        # what is there already.
-        loop.unwatch(client.fileno())
-        loop.unwatch(upstream.fileno())
-        loop.watch(client.fileno(), self._client_event)
-        loop.watch(upstream.fileno(), self._upstream_event)
-
-    def _client_event(self, events: int) -> None:
-        assert self.up is not None and self.down is not None
-        if events & _ERROR:
-            self.reset()
-            return
-        if self.down.out and events & OUT:
-            self.down.writable()
-        if events & (IN | HANGUP):
-            self.up.readable(events)
-
-    def _upstream_event(self, events: int) -> None:
-        assert self.up is not None and self.down is not None
-        if events & _ERROR:
-            self.reset()
-            return
-        if self.up.out and events & OUT:
-            self.up.writable()
-        if events & (IN | HANGUP):
-            self.down.readable(events)
+        if self._waited:
+            # Both were watched while the upstream was dialled; watching anew tells at once what is
+            # there already.
+            loop.unwatch(client.fileno())
+            loop.unwatch(upstream.fileno())
+        loop.watch(client.fileno(), up.event)
+        loop.watch(upstream.fileno(), down.event)
 
     def end_of(self, stream: Stream) -> None:
         """All of one direction has been written; after the second one it is over."""

@@ -66,12 +66,12 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._posted: collections.deque[Callable[[], None]] = collections.deque()
         self._guard = threading.Lock()
-        self._closing: list[Callable[[], None]] = []
+        self._closing: list[socket.socket] = []
         self._running = False
         self._urgent: set[int] = set()
         self._next_breath = 0.0
-        self._epoll.register(self._alarm, IN)
-        self._epoll.register(self._first.fileno(), IN)
+        self.watch(self._alarm, self._ring, IN)
+        self.watch(self._first.fileno(), self._serve_first, IN)
         self.watch(self._wake, self._woken, IN, urgent=True)
 
     now = staticmethod(now)
@@ -109,7 +109,7 @@ class Loop:
         out of the epoll: nobody else has it open."""
         if self._handlers.pop(side.fileno(), None) is not None:
             self._urgent.discard(side.fileno())
-        self._closing.append(side.close)
+        self._closing.append(side)
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a moment of CLOCK_MONOTONIC, in seconds; never before it."""
@@ -146,49 +146,57 @@ class Loop:
 
     def turn(self, timeout: float) -> None:
         """Wait at most so many seconds (-1: as long as it takes) and serve what is ready."""
-        handlers, alarm, first = self._handlers, self._alarm, self._first
         events = self._epoll.poll(0 if self._soon else timeout, BATCH)
-        if len(events) == BATCH:
-            self._serve_first()
-        many = len(events) > 1
-        if many:
-            self._next_breath = now() + BREATH
-        for fd, what in events:
-            handler = handlers.get(fd)
-            if handler is not None:
-                try:
-                    handler(what)
-                except Exception:
-                    traceback.print_exc(file=sys.stderr)
-                if many:
-                    self._breathe()
-            elif fd == alarm:
-                self._ring()
-            elif fd == first.fileno():
-                self._serve_first()
+        if len(events) > 1:
+            self._serve_many(events)
+        else:
+            for fd, what in events:
+                if (handler := self._handlers.get(fd)) is not None:
+                    try:
+                        handler(what)
+                    except Exception:
+                        traceback.print_exc(file=sys.stderr)
         if self._soon:
             for _ in range(len(self._soon)):
                 self._guarded(self._soon.popleft())
-                self._breathe()
+                if now() >= self._next_breath:
+                    self._breathe()
             if self._armed <= now():
                 self._ring()
         if self._closing:
             closing, self._closing = self._closing, []
-            for close in closing:
-                self._guarded(close)
+            for side in closing:
+                try:
+                    side.close()
+                except OSError:  # It is closed all the same: what is told is of the connection.
+                    continue
+
+    def _serve_many(self, events: list[tuple[int, int]]) -> None:
+        if len(events) == BATCH:
+            self._serve_first()
+        self._next_breath = now() + BREATH
+        handlers = self._handlers
+        for fd, what in events:
+            if (handler := handlers.get(fd)) is not None:
+                try:
+                    handler(what)
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+                if now() >= self._next_breath:
+                    self._breathe()
 
     def close(self) -> None:
         """Give back its own descriptors; those that are watched belong to others."""
         with self._guard:
             os.close(self._wake)
             self._wake = -1
-        for close in self._closing:
-            self._guarded(close)
+        for side in self._closing:
+            side.close()
         self._epoll.close()
         self._first.close()
         os.close(self._alarm)
 
-    def _serve_first(self) -> None:
+    def _serve_first(self, _: int = IN) -> None:
         for _ in range(2):  # Who has just been let in may have asked already.
             events = self._first.poll(0)
             for fd, what in events:
@@ -202,9 +210,8 @@ class Loop:
 
     def _breathe(self) -> None:
         """Others may be many, and each of them may take long."""
-        if now() >= self._next_breath:
-            self._serve_first()
-            self._next_breath = now() + BREATH
+        self._serve_first()
+        self._next_breath = now() + BREATH
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:
@@ -218,7 +225,7 @@ class Loop:
         while self._posted:
             self._guarded(self._posted.popleft())
 
-    def _ring(self) -> None:
+    def _ring(self, _: int = IN) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._alarm, 8)
         self._armed = float("inf")
@@ -228,7 +235,8 @@ class Loop:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 self._guarded(callback)
-                self._breathe()
+                if now() >= self._next_breath:
+                    self._breathe()
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
         if timers and timers[0][0] < self._armed:

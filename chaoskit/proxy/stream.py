@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import collections
 import os
+import select
 import socket
 from typing import TYPE_CHECKING
 
-from chaoskit.proxy.loop import HANGUP, Loop
+from chaoskit.proxy.loop import HANGUP, OUT, Loop
 from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
 from chaoskit.proxy.stage import JOINED, SMALL, Chunk, Memory, Next, Stage
 
@@ -30,6 +31,7 @@ UNSENT = 1024 * 1024
 TINY = 1024
 """Bytes of a chunk that waits in a buffer together with others of its size."""
 
+_ERROR = select.EPOLLERR
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if hasattr(os, "SPLICE_F_MOVE") else 0
 
 _buffer = bytearray(COPIED)
@@ -154,12 +156,19 @@ class Stream:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def readable(self, events: int) -> None:
-        """The source has something: data, its end, or both."""
-        self.ready = True
+    def event(self, events: int) -> None:
+        """Something has happened to the socket that is read here, and written by the peer."""
         if events & HANGUP:
+            if events & _ERROR:
+                self.connection.reset()
+                return
             self.last = True
-        self.pump()
+        peer = self.peer
+        if peer.out and events & OUT:
+            peer.writable()
+        if events != OUT:
+            self.ready = True
+            self.pump()
 
     def _go_on(self) -> None:
         self.scheduled = False

@@ -97,10 +97,11 @@ class TcpLink(Link):
         listener = self._listener
         if listener is None:
             return
-        counters = self.counters
+        counters, family = self.counters, listener.family
         for _ in range(AT_ONCE):
             try:
-                client, _ = listener.accept()
+                # `accept` makes enums of numbers, anew for each connection.
+                number, _ = listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -111,6 +112,7 @@ class TcpLink(Link):
                     self.loop.at(now() + PAUSE, self._accept_again)
                     return
                 continue  # It was gone before it was accepted.
+            client = socket.socket(family, socket.SOCK_STREAM, 0, number)
             client.setblocking(False)
             counters.accepted += 1
             connection = Connection(self, client, counters.accepted)
