@@ -28,7 +28,7 @@ class Effort:
     idle: int
 
 
-FULL = Effort(rounds=5, seconds=1.0, trips=2500, connections=2000, idle=10_000)
+FULL = Effort(rounds=5, seconds=1.0, trips=2500, connections=6000, idle=10_000)
 QUICK = Effort(rounds=2, seconds=0.5, trips=1000, connections=800, idle=3000)
 
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chaoskit.proxy.loop import OUT
+from chaoskit.proxy.loop import OUT, READS
 from chaoskit.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: closing sends a reset."""
-_ERROR = select.EPOLLERR
-_ON_ITS_WAY = (0, errno.EISCONN, errno.EALREADY)
-_LEAVING = select.EPOLLRDHUP | select.EPOLLET
+_FAILED = select.EPOLLERR | select.EPOLLHUP
+_ON_ITS_WAY = (0, errno.EINPROGRESS)
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
@@ -30,8 +29,9 @@ class Connection:
 
     __slots__ = (
         "_addresses",
+        "_early",
         "_one_way",
-        "_waited",
+        "_waits",
         "begun",
         "client",
         "down",
@@ -42,17 +42,18 @@ class Connection:
         "upstream",
     )
 
-    def __init__(self, link: TcpLink, client: socket.socket, number: int) -> None:
+    def __init__(self, link: TcpLink, client: socket.SocketType, number: int) -> None:
         self.link = link
         self.client = client
         self.number = number
-        self.upstream: socket.socket | None = None
+        self.upstream: socket.SocketType | None = None
         self.up: Stream | None = None
         self.down: Stream | None = None
         self.over = False
         self.begun = False  # Something may have passed already.
         self._one_way = False
-        self._waited = False  # Both sides were watched for what happens before it is connected.
+        self._waits = False  # The client is watched, and waits for the upstream.
+        self._early = 0  # What has happened to the client meanwhile.
         self._addresses: list[Address] = []
 
     def dial(self, addresses: Sequence[Address]) -> None:
@@ -65,25 +66,20 @@ class Connection:
         while self._addresses:
             family, address = self._addresses.pop(0)
             try:
-                upstream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                upstream = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             except OSError as error:
                 why = error.strerror or str(error)
                 continue
             if self.link.socket_mark:
                 upstream.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.link.socket_mark)
             code = upstream.connect_ex(address)
-            if code == errno.EINPROGRESS:
-                code = upstream.connect_ex(address)  # On one machine it is there already.
             if code in _ON_ITS_WAY:
                 self.upstream = upstream
-                if code != errno.EALREADY:
-                    self._connected()
-                else:
-                    self._waited = True
-                    loop = self.link.loop
-                    loop.watch(upstream.fileno(), self._dialled)
-                    loop.unwatch(self.client.fileno())
-                    loop.watch(self.client.fileno(), self._client_left, _LEAVING)
+                loop = self.link.loop
+                loop.watch(upstream.fileno(), self._dialled)
+                if not self._waits:
+                    self._waits = True
+                    loop.watch(self.client.fileno(), self._too_early, READS)
                 return
             why = errno.errorcode.get(code, str(code))
             upstream.close()
@@ -92,40 +88,44 @@ class Connection:
 
     def _dialled(self, events: int) -> None:
         assert self.upstream is not None
-        code = self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
+        if events & _FAILED and (
+            code := self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        ):
             self.link.loop.close_later(self.upstream)
             self.upstream = None
             self._dial_next(errno.errorcode.get(code, str(code)))
         elif events & OUT:
-            self._connected()
+            self._connected(self.upstream, events)
 
-    def _client_left(self, events: int) -> None:
-        """Nobody waits for the upstream any more; half-closing is not leaving."""
-        if events & (_ERROR | select.EPOLLHUP):
+    def _too_early(self, events: int) -> None:
+        """What the client does while the upstream is dialled is looked at afterwards. Who has left
+        waits for nobody; half-closing is not leaving."""
+        if events & _FAILED:
             self.reset()
+        else:
+            self._early |= events
 
-    def _connected(self) -> None:
-        link, client, upstream = self.link, self.client, self.upstream
-        assert upstream is not None
+    def _connected(self, upstream: socket.SocketType, events: int) -> None:
+        """events: what has happened to the upstream's socket by now."""
+        link, client = self.link, self.client
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop, memory, pipes = link.loop, link.memory, link.pipes
         up = Stream(self, "upstream", client, upstream, link.counters.up, loop, memory, pipes)
         down = Stream(self, "downstream", upstream, client, link.counters.down, loop, memory, pipes)
         up.peer, down.peer = down, up
+        up.room_told = True
         self.up, self.down = up, down
         self._addresses.clear()
         link.equip(self)
         self.begun = True
         if self.over:
             return  # A toxic has ended it at once.
-        if self._waited:
-            # Both were watched while the upstream was dialled; watching anew tells at once what is
-            # there already.
-            loop.unwatch(client.fileno())
-            loop.unwatch(upstream.fileno())
-        loop.watch(client.fileno(), up.event)
-        loop.watch(upstream.fileno(), down.event)
+        loop.hand_over(client.fileno(), up.event)
+        loop.hand_over(upstream.fileno(), down.event)
+        if self._early:
+            up.event(self._early)
+        if events != OUT and not self.over:
+            down.event(events)
 
     def end_of(self, stream: Stream) -> None:
         """All of one direction has been written; after the second one it is over."""
@@ -150,9 +150,10 @@ class Connection:
         if self.over:
             return
         self.over = True
-        for stream in (self.up, self.down):
-            if stream is not None:
-                stream.gone()
+        if self.up is not None and self.down is not None:
+            self.up.gone()
+            self.down.gone()
+            self.up = self.down = None
         self.link.loop.close_later(self.client)
         if self.upstream is not None:
             self.link.loop.close_later(self.upstream)

@@ -26,7 +26,8 @@ from chaoskit.clock import now
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-STREAM = IN | OUT | select.EPOLLRDHUP | select.EPOLLET
+READS = IN | select.EPOLLRDHUP | select.EPOLLET
+STREAM = READS | OUT
 """How a connection's sockets are watched: every change is told once."""
 
 BATCH = 64
@@ -35,6 +36,8 @@ MANY = 1000
 """Timers that are kept before those that were cancelled are looked for."""
 BREATH = 0.005
 """Seconds of serving others after which the urgent ones are looked at again."""
+SPELL = 50e-6
+"""Seconds for which an event is waited for awake."""
 
 
 class Timer:
@@ -66,10 +69,14 @@ class Loop:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._posted: collections.deque[Callable[[], None]] = collections.deque()
         self._guard = threading.Lock()
-        self._closing: list[socket.socket] = []
+        self._closing: list[socket.SocketType] = []
         self._running = False
         self._urgent: set[int] = set()
         self._next_breath = 0.0
+        self.busy = False  # There was much to do lately: the processor is for those who take it.
+        self._brisk = False  # The last event was not waited for for long.
+        # Who has one processor for himself and those he waits for lets them have it.
+        self._spare = len(os.sched_getaffinity(0)) > 1
         self.watch(self._alarm, self._ring, IN)
         self.watch(self._first.fileno(), self._serve_first, IN)
         self.watch(self._wake, self._woken, IN, urgent=True)
@@ -93,6 +100,10 @@ class Loop:
             self._urgent.add(fd)
         (self._first if urgent else self._epoll).register(fd, events)
 
+    def hand_over(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Have another handler called for a descriptor that is watched."""
+        self._handlers[fd] = handler
+
     def modify(self, fd: int, events: int) -> None:
         (self._first if fd in self._urgent else self._epoll).modify(fd, events)
 
@@ -103,7 +114,7 @@ class Loop:
                 (self._first if fd in self._urgent else self._epoll).unregister(fd)
             self._urgent.discard(fd)
 
-    def close_later(self, side: socket.socket) -> None:
+    def close_later(self, side: socket.SocketType) -> None:
         """Serve it no more, and close it when this turn's events are served, so that its number
         is not given to a new socket which would then get the old one's events. Closing takes it
         out of the epoll: nobody else has it open."""
@@ -146,7 +157,7 @@ class Loop:
 
     def turn(self, timeout: float) -> None:
         """Wait at most so many seconds (-1: as long as it takes) and serve what is ready."""
-        events = self._epoll.poll(0 if self._soon else timeout, BATCH)
+        events = self._wait(0 if self._soon else timeout)
         if len(events) > 1:
             self._serve_many(events)
         else:
@@ -171,7 +182,23 @@ class Loop:
                 except OSError:  # It is closed all the same: what is told is of the connection.
                     continue
 
+    def _wait(self, timeout: float) -> list[tuple[int, int]]:
+        """As epoll's own, but for a short while it asks again and again instead of sleeping, if
+        the last event has come that soon: to fall asleep and be woken takes longer than to pass a
+        small message on."""
+        poll, began = self._epoll.poll, now()
+        if self._brisk and timeout and not self.busy:
+            until = began + SPELL
+            while now() < until:
+                if events := poll(0, BATCH):
+                    return events
+        self.busy = False
+        events = poll(timeout, BATCH)
+        self._brisk = bool(events) and now() - began < SPELL and self._spare
+        return events
+
     def _serve_many(self, events: list[tuple[int, int]]) -> None:
+        self.busy = True
         if len(events) == BATCH:
             self._serve_first()
         self._next_breath = now() + BREATH

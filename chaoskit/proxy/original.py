@@ -53,7 +53,7 @@ class RedirectedLink(TcpLink):
         super().stop()
 
 
-def _original(client: socket.socket) -> Address | None:
+def _original(client: socket.SocketType) -> Address | None:
     """None for who came to our own port: leading him there would go round and round."""
     here = client.getsockname()
     for level, size in ((socket.IPPROTO_IP, _SIZE4), (socket.IPPROTO_IPV6, _SIZE6)):

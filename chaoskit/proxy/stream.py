@@ -13,7 +13,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from chaoskit.proxy.loop import HANGUP, OUT, Loop
+from chaoskit.proxy.loop import HANGUP, OUT, STREAM, Loop
 from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
 from chaoskit.proxy.stage import JOINED, SMALL, Chunk, Memory, Next, Stage
 
@@ -66,6 +66,7 @@ class Stream:
         "peer",
         "pipes",
         "ready",
+        "room_told",
         "scheduled",
         "sink",
         "source",
@@ -79,8 +80,8 @@ class Stream:
         self,
         connection: Connection,
         name: str,
-        source: socket.socket,
-        sink: socket.socket,
+        source: socket.SocketType,
+        sink: socket.SocketType,
         meter: Meter,
         loop: Loop,
         memory: Memory,
@@ -105,6 +106,7 @@ class Stream:
         self.finishing = False  # The end of file follows what is unsent.
         self.done = False  # The end of file has been written.
         self.scheduled = False
+        self.room_told = False  # The loop tells when the sink takes more.
 
     # --- the chain -------------------------------------------------------------------------------
 
@@ -140,7 +142,9 @@ class Stream:
             self.loop.soon(self._go_on)
 
     def gone(self) -> None:
-        """The connection is over: forget everything."""
+        """The connection is over: forget everything, one another too: there are many of them, and
+        what leads round and round is found late."""
+        del self.peer
         self.ended = True
         self.done = True
         stages, self.stages = self.stages, []
@@ -214,6 +218,7 @@ class Stream:
             self.ready = False  # Edge-triggered: less than was asked for means there is no more.
 
     def _splice(self) -> None:
+        self.loop.busy = True
         pipe = self.pipes.lend()
         if pipe is None:
             self.relieved()
@@ -249,6 +254,7 @@ class Stream:
                 self.pipes.back(pipe)
 
     def _pump_stages(self) -> None:
+        self.loop.busy = True
         moved, memory = 0, self.memory
         while moved < TURN and not self.ended:
             if self.unsent >= UNSENT or (self.unsent >= SMALL and memory.used >= memory.limit):
@@ -368,6 +374,9 @@ class Stream:
     def _keep(self, item: Chunk | Pipe) -> None:
         if self.out is None:
             self.out = collections.deque()
+            if not self.room_told:
+                self.room_told = True
+                self.loop.modify(self.sink.fileno(), STREAM)
         size = item.size if isinstance(item, Pipe) else len(item)
         if isinstance(item, Pipe) or size >= TINY:
             self.out.append(item)
