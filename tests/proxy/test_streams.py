@@ -234,6 +234,33 @@ def test_what_was_sent_before_the_upstream_answered_is_not_lost(made: Inline) ->
         assert made.read(service) == b"early"
 
 
+def test_what_was_sent_while_the_upstream_was_dialled_is_not_lost(made: Inline) -> None:
+    listener, fillers = hanging()
+    with listener:
+        link = made.create("slow", f"127.0.0.1:{listener.getsockname()[1]}")
+        client = made.dial(link)
+        client.send(b"early")
+        client.shutdown(socket.SHUT_WR)
+        made.turn(0.05)  # The client was heard; the upstream was not.
+        assert not any(one.up for one in link.connections())
+        ports = {filler.getsockname()[1] for filler in fillers}
+        listener.setblocking(False)
+        services: list[socket.socket] = []
+
+        def accepted() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                services.append(listener.accept()[0])
+            return any(one.getpeername()[1] not in ports for one in services)
+
+        try:
+            assert made.until(accepted, 20)  # Its request is sent again, after a second or more.
+            services[-1].setblocking(False)
+            assert made.read(services[-1]) == b"early"
+        finally:
+            for one in (*fillers, *services):
+                one.close()
+
+
 @pytest.mark.parametrize("name", ["localhost", "ip6"])
 def test_names_are_looked_up(made: Inline, name: str) -> None:
     port = made.service.getsockname()[1]
