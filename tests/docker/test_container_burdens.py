@@ -19,6 +19,7 @@ from chaoskit.faults.cpu import Cpu
 from chaoskit.faults.disk_load import DiskLoad
 from chaoskit.faults.memory import Memory
 from chaoskit.faults.open_files import OpenFiles
+from chaoskit.model.fault import Change
 from chaoskit.model.units import Share
 from chaoskit.targets import burdens
 from chaoskit.targets.burdens import leftover_helpers
@@ -135,24 +136,36 @@ def test_a_load_that_the_quota_holds_back_is_there(
         undo(fault, target, changes)
 
 
-EXHAUSTED = {"cpu_quota": 1000, "cpu_period": 1_000_000}
-"""Once it has run for a tick of the clock, it may not run again for some seconds."""
+def poor(daemon: Daemon) -> Container:
+    """One whose group, once it has run for a tick of the clock, may not run again for some seconds.
+    To start with so little would take it half a minute."""
+    container = daemon.run()
+    container.update(cpu_quota=1000, cpu_period=1_000_000)
+    return container
 
 
-def exhausted(target: Box) -> bool:
-    """Whether helpers are in there, and none of them may run."""
-    return until(lambda: target.count("cpu", "cpu.stat:nr_throttled") > 0, SOON)
+def exhaust(target: Box) -> tuple[Cpu, list[Change]]:
+    """Two helpers with their others outside, of which those inside may not run any more."""
+    before = target.count("cpu", "cpu.stat:nr_throttled")
+    fault = Cpu(2.0)
+    changes = inject(fault, target)
+
+    def inside() -> int:
+        members = (target.group("cpu") / "cgroup.procs").read_text().split()
+        return sum(str(process.pid) in members for process in target.helpers())
+
+    assert until(lambda: len(target.helpers()) == 4 and inside() == 2, SOON)
+    assert until(lambda: target.count("cpu", "cpu.stat:nr_throttled") > before, SOON)
+    return fault, changes
 
 
 @pytest.mark.parametrize("how", ["restart", "remove", "kill"])
 def test_helpers_end_with_the_container(daemon: Daemon, how: str) -> None:
     """Also in a group that has used up its time, where nothing of theirs runs for seconds; a group
     with a process in it could not be removed."""
-    container = daemon.run(**EXHAUSTED)
+    container = poor(daemon)
     with box(daemon, container) as target:
-        fault = Cpu(2.0)
-        changes = inject(fault, target)
-        assert exhausted(target)
+        fault, changes = exhaust(target)
         groups = list(Path("/sys/fs/cgroup").glob(f"**/{target.id}"))
         assert len(groups) > 0
         if how == "restart":
@@ -176,14 +189,12 @@ def test_helpers_end_with_the_container(daemon: Daemon, how: str) -> None:
 
 
 def test_an_exhausted_group_holds_up_no_undo(daemon: Daemon) -> None:
-    with box(daemon, daemon.run(**EXHAUSTED)) as target:
-        fault = Cpu(2.0)
-        changes = inject(fault, target)
-        assert exhausted(target)
+    with box(daemon, poor(daemon)) as target:
+        fault, changes = exhaust(target)
         target.undoing()
         for change in changes:
             fault.unmake(target, change)
-        assert until(lambda: not target.helpers(), 1.0), "it waited for a new period to die"
+        assert until(lambda: not target.helpers(), 2.0), "it waited for a new period to die"
 
 
 def test_who_kills_only_the_one_outside_ends_both(daemon: Daemon) -> None:
@@ -207,11 +218,10 @@ def test_who_kills_only_the_worker_ends_both(daemon: Daemon) -> None:
 
 
 def test_a_closed_lifeline_ends_both_in_an_exhausted_group(daemon: Daemon) -> None:
-    with box(daemon, daemon.run(**EXHAUSTED)) as target:
-        inject(Cpu(2.0), target)
-        assert exhausted(target)
+    with box(daemon, poor(daemon)) as target:
+        exhaust(target)
         target.cut()
-        assert until(lambda: not target.helpers(), 1.0)
+        assert until(lambda: not target.helpers(), 2.0)
 
 
 def test_a_paused_container_holds_no_helper(daemon: Daemon) -> None:
