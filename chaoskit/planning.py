@@ -103,6 +103,8 @@ class _Planner:
         """Why it may not run, each with the steps that say so."""
         self.gone_for_good: dict[str, frozenset[str]] = {}
         self.hurt_now: dict[str, frozenset[str]] = {}
+        self.touched: dict[tuple[str, str], str] = {}
+        """Which step of the parallel changes a cell by a fault: there is one way back only."""
         self.within = ""
 
     def refuse(self, number: str, why: str) -> None:
@@ -112,6 +114,7 @@ class _Planner:
         parallel = number.partition(".")[0] if "." in number else ""
         if not parallel or parallel != self.within:
             self.hurt_now = dict(self.gone_for_good)
+            self.touched = {}
             self.within = parallel
         match step:
             case FaultStep():
@@ -170,6 +173,15 @@ class _Planner:
                 self.refuse(number, f"{target.label} has just ended")
             except (ChaoskitError, OSError) as error:
                 self.refuse(number, f"{fault.name} on {target.label}: {error}")
+        cells = [planned_cells(step, target) for target in choice.targets]
+        for target, keys in zip(choice.targets, cells, strict=True):
+            others = {self.touched.setdefault((fault.name, key), number) for key in keys}
+            if not fault.side_by_side and (before := sorted(others - {number})):
+                self.refuse(
+                    number,
+                    f"{fault.name} on {target.label}: step {before[0]} changes the same there at "
+                    "the same time",
+                )
         stages = max(1, len(step.stages))
         self.steps.append(
             PlannedStep(
@@ -180,8 +192,8 @@ class _Planner:
                 matched=choice.matched,
                 pick=" then ".join(str(p) for p in step.stages) or str(step.pick),
                 targets=tuple(
-                    PlannedTarget(t.kind, t.key, t.label, planned_cells(step, t))
-                    for t in choice.targets
+                    PlannedTarget(t.kind, t.key, t.label, keys)
+                    for t, keys in zip(choice.targets, cells, strict=True)
                 ),
                 undo=fault.way_back() or "none: it is one way",
                 ends=" or ".join(ends) or fault.ends.value,

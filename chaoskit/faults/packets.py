@@ -31,6 +31,7 @@ class PacketFault(Fault[HasNetwork]):
     like with IPv6). The rules lose their force by themselves when the run's longest time is over.
     """
 
+    side_by_side = True
     needs = HasNetwork
     settle = 2.0
     patience = 15.0

@@ -95,6 +95,9 @@ class Fault(ABC, Generic[T]):
     second proof sees that it has happened, whatever came after."""
     ends_target: ClassVar[bool] = False
     """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
+    side_by_side: ClassVar[bool] = False
+    """Steps at the same time may each have a cell of the same key: what is in it is each one's own,
+    told apart by its mark."""
     examples: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
     """Parameters as the file writes them, `${FOLDER}` for a folder: for `chaoskit faults`, and for
     the conformance suite, which runs each of them on every kind of target that has the

@@ -166,6 +166,17 @@ def test_parallel_steps_are_in_together(tmp_path: Path, herd: Herd) -> None:
     assert most == 2 and herd.stopped() == 0
 
 
+def test_parallel_steps_do_not_change_the_same_thing(tmp_path: Path, herd: Herd) -> None:
+    """The first to undo would find what the other has put, and the other nothing of its own."""
+    one = {"process": {"cmdline": herd.name, "pid": herd.processes[0].pid}}
+    steps = [{"fault": "pause", "target": one, "for": "200ms"} for _ in range(2)]
+    result = run(write(tmp_path, {"parallel": steps}))
+    assert result.verdict is Verdict.REFUSED and herd.stopped() == 0
+    assert "step 1.1 changes the same there at the same time" in result.reason
+    result = run(write(tmp_path, *steps))  # One after the other they may.
+    assert result.verdict is Verdict.HELD, result.reason
+
+
 def test_parallel_steps_are_told_in_the_order_of_the_file(tmp_path: Path, herd: Herd) -> None:
     steps = [pause(herd, hold="50ms"), {"wait": "10ms"}, *[{"run": ["true"]}] * 10]
     result = run(write(tmp_path, {"parallel": steps}))

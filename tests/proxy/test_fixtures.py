@@ -217,6 +217,8 @@ def test_killing_the_tests_takes_the_proxy_along(tmp_path: Path) -> None:
     tests = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "test_it.py"],
         cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True,
+        # Nobody is left to take away the folder of the proxy's socket.
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     try:
         assert tests.stdout is not None
