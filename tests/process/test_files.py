@@ -298,8 +298,10 @@ def test_leftovers_are_told_by_name_and_content(target: Beside, tmp_path: Path) 
     precious[0].touch()
     precious[1].write_text("mine\n")
     precious[2].symlink_to(key)
-    found = leftover_fillers([tmp_path, tmp_path / "missing"])
+    unseen: list[str] = []
+    found = leftover_fillers([tmp_path, tmp_path / "missing"], unseen.append)
     assert [path.name for path in found] == sorted([key.name, died.name])
+    assert unseen == [f"filler files in {tmp_path}/missing: No such file or directory"]
 
 
 def test_a_target_that_ends_leaves_a_filler_that_can_be_removed(target: Beside) -> None:
