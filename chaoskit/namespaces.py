@@ -120,13 +120,19 @@ def members(number: int) -> Iterator[Process]:
                 yield process
 
 
-def networks() -> dict[int, Process]:
-    """Every network namespace on this machine that a process is in, by number, with one that is."""
+def networks() -> tuple[dict[int, Process], int]:
+    """Every network namespace on this machine that a process is in, by number, with one that is;
+    and of how many processes we may not know the network."""
     found: dict[int, Process] = {}
+    hidden = 0
     for process in processes():
-        with contextlib.suppress(Gone, PermissionError):
+        try:
             found.setdefault(number_of(process), process)
-    return found
+        except PermissionError:
+            hidden += 1
+        except Gone:
+            continue
+    return found, hidden
 
 
 def _mounted() -> list[tuple[int, str]]:

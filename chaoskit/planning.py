@@ -175,7 +175,8 @@ class _Planner:
                 self.refuse(number, f"{fault.name} on {target.label}: {error}")
         cells = [planned_cells(step, target) for target in choice.targets]
         for target, keys in zip(choice.targets, cells, strict=True):
-            others = {self.touched.setdefault((fault.name, key), number) for key in keys}
+            kind = fault.alters or fault.name
+            others = {self.touched.setdefault((kind, key), number) for key in keys}
             if not fault.side_by_side and (before := sorted(others - {number})):
                 self.refuse(
                     number,

@@ -221,9 +221,7 @@ class Leftover:
     end: Callable[[], None]
 
 
-def scan(
-    state: State, folders: Sequence[Path] = (), unseen: Callable[[str], None] = lambda _: None
-) -> list[Leftover]:
+def scan(state: State, folders: Sequence[Path], unseen: Callable[[str], None]) -> list[Leftover]:
     """Find what marks of ours are left on this machine without any journal: helper processes,
     tables of rules in any network that a process is in, toxics on a proxy server in the usual
     place, and filler files in `folders`. What belongs to a run that is going on is left out.
@@ -266,10 +264,13 @@ def scan(
         )
         for mark, process in (*leftover_helpers(), *leftover_resolvers())
     ]
-    found += [
-        Leftover(_run_of(mark), "container", f"helper container of {mark}", end)
-        for mark, end in leftover_helper_containers(daemon(where(None)), unseen)
-    ]
+    try:
+        found += [
+            Leftover(_run_of(mark), "container", f"helper container of {mark}", end)
+            for mark, end in leftover_helper_containers(daemon(where(None)))
+        ]
+    except ChaoskitError as error:
+        unseen(f"helper containers: {error}")
     found += [
         Leftover(_run_of(name), "toxic", f"toxic {name} on link {link} of {DEFAULT_URL}", end)
         for name, link, end in leftover_toxics(DEFAULT_URL, unseen)

@@ -42,6 +42,7 @@ class EndContainer(Fault[IsContainer]):
         metadata={"doc": "the hypothesis: it, or one in its place, runs again in that time"},
     )
     needs = IsContainer
+    alters = "whether it runs"
     ends_target = True
     settle = 2.0
     patience = 15.0

@@ -27,6 +27,7 @@ class Disturbance(Fault[HasPackets]):
         metadata={"doc": "what it sends (out), what comes to it (in), or both"},
     )
     needs = HasPackets
+    alters = "the way of packets"
     settle = 1.0
     patience = 10.0
     takes: ClassVar[tuple[str, ...]] = ()

@@ -95,6 +95,8 @@ class Fault(ABC, Generic[T]):
     second proof sees that it has happened, whatever came after."""
     ends_target: ClassVar[bool] = False
     """Its effect is the target's end: one that is gone proves it, where else nothing is proven."""
+    alters: ClassVar[str] = ""
+    """What its cells are of, where several faults have cells of the same key; else it is alone."""
     side_by_side: ClassVar[bool] = False
     """Steps at the same time may each have a cell of the same key: what is in it is each one's own,
     told apart by its mark."""

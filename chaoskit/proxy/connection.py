@@ -20,6 +20,8 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: closing sends a reset."""
 _FAILED = select.EPOLLERR | select.EPOLLHUP
 _ON_ITS_WAY = (0, errno.EINPROGRESS)
+_LATER = (errno.ECONNRESET, errno.EPIPE)
+"""It did answer, and has reset the connection since: one that does not is ECONNREFUSED."""
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
@@ -88,9 +90,12 @@ class Connection:
 
     def _dialled(self, events: int) -> None:
         assert self.upstream is not None
-        if events & _FAILED and (
-            code := self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        ):
+        code = 0
+        if events & _FAILED:
+            code = self.upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code in _LATER:
+            self.reset()
+        elif code:
             self.link.loop.close_later(self.upstream)
             self.upstream = None
             self._dial_next(errno.errorcode.get(code, str(code)))

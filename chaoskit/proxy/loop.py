@@ -158,15 +158,22 @@ class Loop:
     def turn(self, timeout: float) -> None:
         """Wait at most so many seconds (-1: as long as it takes) and serve what is ready."""
         events = self._wait(0 if self._soon else timeout)
-        if len(events) > 1:
-            self._serve_many(events)
-        else:
-            for fd, what in events:
-                if (handler := self._handlers.get(fd)) is not None:
-                    try:
-                        handler(what)
-                    except Exception:
-                        traceback.print_exc(file=sys.stderr)
+        many = len(events) > 1
+        if many:
+            self.busy = True
+            self._next_breath = now() + BREATH
+            if len(events) == BATCH:
+                self._serve_first()
+        handlers = self._handlers
+        for fd, what in events:
+            if (handler := handlers.get(fd)) is not None:
+                try:
+                    handler(what)
+                except Exception:
+                    traceback.print_exc(file=sys.stderr)
+                # Asked here, for each of them: a call would cost as much as some of the work.
+                if many and now() >= self._next_breath:
+                    self._breathe()
         if self._soon:
             for _ in range(len(self._soon)):
                 self._guarded(self._soon.popleft())
@@ -175,12 +182,7 @@ class Loop:
             if self._armed <= now():
                 self._ring()
         if self._closing:
-            closing, self._closing = self._closing, []
-            for side in closing:
-                try:
-                    side.close()
-                except OSError:  # It is closed all the same: what is told is of the connection.
-                    continue
+            self._close_them()
 
     def _wait(self, timeout: float) -> list[tuple[int, int]]:
         """As epoll's own, but for a short while it asks again and again instead of sleeping, if
@@ -197,28 +199,12 @@ class Loop:
         self._brisk = bool(events) and now() - began < SPELL and self._spare
         return events
 
-    def _serve_many(self, events: list[tuple[int, int]]) -> None:
-        self.busy = True
-        if len(events) == BATCH:
-            self._serve_first()
-        self._next_breath = now() + BREATH
-        handlers = self._handlers
-        for fd, what in events:
-            if (handler := handlers.get(fd)) is not None:
-                try:
-                    handler(what)
-                except Exception:
-                    traceback.print_exc(file=sys.stderr)
-                if now() >= self._next_breath:
-                    self._breathe()
-
     def close(self) -> None:
         """Give back its own descriptors; those that are watched belong to others."""
         with self._guard:
             os.close(self._wake)
             self._wake = -1
-        for side in self._closing:
-            side.close()
+        self._close_them()
         self._epoll.close()
         self._first.close()
         os.close(self._alarm)
@@ -234,6 +220,14 @@ class Loop:
                         traceback.print_exc(file=sys.stderr)
             if not events:
                 return
+
+    def _close_them(self) -> None:
+        closing, self._closing = self._closing, []
+        for side in closing:
+            try:
+                side.close()
+            except OSError:  # It is closed all the same: what is told is of the connection.
+                continue
 
     def _breathe(self) -> None:
         """Others may be many, and each of them may take long."""

@@ -138,19 +138,12 @@ def _remove(daemon: Daemon, id: str) -> None:
         daemon.do(lambda api: api.remove_container(id, force=True))
 
 
-def leftover_helper_containers(
-    daemon: Daemon, unseen: Callable[[str], None] = lambda _: None
-) -> Iterator[tuple[str, Callable[[], None]]]:
+def leftover_helper_containers(daemon: Daemon) -> Iterator[tuple[str, Callable[[], None]]]:
     """Every helper container that a daemon has: its mark, and how to remove it. None where there is
-    no daemon; unseen: told when there is one that does not answer."""
+    no daemon. Raises ChaoskitError when there is one that does not answer."""
     scheme, _, place = daemon.where.url.partition("://")
     if scheme == "unix" and not os.path.exists(place):
         return
-    try:
-        containers = daemon.containers()
-    except ChaoskitError as error:
-        unseen(f"helper containers: {error}")
-        return
-    for told in containers:
+    for told in daemon.containers():
         if mark := (told.get("Labels") or {}).get(LABEL):
             yield str(mark), partial(_remove, daemon, str(told["Id"]))

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,10 +212,12 @@ def _extend(file: int, at: int, part: int) -> bool:
     return True
 
 
-def leftover_fillers(folders: Iterable[Path], unseen: Callable[[str], None]) -> list[Path]:
+def leftover_fillers(folders: Sequence[Path], unseen: Callable[[str], None]) -> list[Path]:
     """Every file of ours that lies in these folders, by its name and what is in it. unseen: told of
     each that could not be read."""
     found = []
+    if not folders:
+        unseen("filler files: no folder was named to look for them in")
     for folder in folders:
         try:
             names = os.listdir(folder)

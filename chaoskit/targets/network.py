@@ -160,11 +160,14 @@ def leftover_tables(
     """Every table of ours in any network that a process of this machine is in: its name, which is
     its mark, the number of the network, and how to take it away. unseen: told what could not be
     looked at."""
-    why = nft.missing() or ("only root may" if os.geteuid() != 0 else "")
-    if why:
+    if why := nft.missing() or ("only root may look there" if os.geteuid() != 0 else ""):
         unseen(f"tables of rules in networks: {why}")
         return
-    for number, process in networks().items():
+    found, hidden = networks()
+    if hidden:
+        whose = "a process" if hidden == 1 else f"{hidden} processes"
+        unseen(f"tables of rules in the network of {whose}: we may not look there")
+    for number, process in found.items():
         runner = partial(_run_in, Namespace(number), process)
         try:
             names = nft.tables(runner)

@@ -331,7 +331,7 @@ def test_the_scan_finds_both_without_any_journal(pair: Pair, tmp_path: Path) -> 
     run = "20261123-053812-dd" + os.urandom(2).hex()
     on, fault = pair.target(pair.other, run=run), Dns(("a.example",))
     changes = cells.inject(fault, on)
-    found = [left for left in scan(State(tmp_path)) if left.run == run]
+    found = [left for left in scan(State(tmp_path), [], print) if left.run == run]
     assert [left.kind for left in found] == ["table", "process"]
     for left in found:
         left.end()

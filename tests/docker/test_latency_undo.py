@@ -143,7 +143,7 @@ def test_the_scan_finds_tables_whose_proxy_was_killed(boxed: Boxed, tmp_path: Pa
     before = boxed.now()
     trial = dead_run(boxed, signal.SIGKILL)
     run = trial.latest().id
-    found = [left for left in scan(State(tmp_path / "another")) if left.run == run]
+    found = [left for left in scan(State(tmp_path / "another"), [], print) if left.run == run]
     assert [left.kind for left in found] == ["table", "table"]
     for left in found:
         left.end()
@@ -155,7 +155,7 @@ def test_the_scan_finds_a_proxy_that_does_not_end(boxed: Boxed, tmp_path: Path) 
     before = boxed.now()
     trial = dead_run(boxed, signal.SIGSTOP)
     run = trial.latest().id
-    found = [left for left in scan(State(tmp_path / "another")) if left.run == run]
+    found = [left for left in scan(State(tmp_path / "another"), [], print) if left.run == run]
     assert [left.kind for left in found] == ["process", "table", "table"]
     for left in found:
         left.end()

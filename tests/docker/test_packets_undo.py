@@ -138,7 +138,7 @@ def test_the_scan_finds_a_table_without_any_journal(boxed: Boxed, tmp_path: Path
     before = cells.rules(boxed.target_then)
     trial = dead_run(boxed)
     run = trial.latest().id
-    found = [left for left in scan(State(tmp_path / "another")) if left.run == run]
+    found = [left for left in scan(State(tmp_path / "another"), [], print) if left.run == run]
     assert [left.kind for left in found] == ["table"]
     assert f"chaoskit-{run}" in found[0].text
     found[0].end()
@@ -220,6 +220,7 @@ def test_parallel_steps_of_one_run_do_not_meet(boxed: Boxed, tmp_path: Path) -> 
             {
                 "parallel": [
                     step | {"fault": "loss", "share": "10%"},
+                    step | {"fault": "loss", "share": "20%", "direction": "in"},
                     step | {"fault": "bandwidth", "rate": "1MB/s"},
                     step | {"fault": "drop-network", "protocol": "icmp"},
                 ]

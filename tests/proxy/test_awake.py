@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,8 +12,8 @@ import pytest
 from chaoskit.proxy import loop as module
 from chaoskit.proxy.loop import IN, Loop
 
-SPELL = 0.05
-"""Seconds: enough that an event of ours is soon on a busy machine too."""
+SPELL = 30.0
+"""Seconds: whatever happens in a test has come soon, on a busy machine too."""
 
 
 class Asked:
@@ -64,6 +65,13 @@ def post(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ite
         os.close(made.fd)
 
 
+def nothing_comes(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn in which the spell is soon over."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SPELL", 0.02)
+        post.loop.turn(0.01)
+
+
 def soon(post: Post) -> None:
     """An event that was not waited for for long."""
     post.happen()
@@ -71,18 +79,20 @@ def soon(post: Post) -> None:
     post.asked.patience.clear()
 
 
-def test_after_an_event_that_came_soon_it_waits_awake_and_then_sleeps(post: Post) -> None:
+def test_after_an_event_that_came_soon_it_waits_awake_and_then_sleeps(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
     soon(post)
     post.happen()
     post.loop.turn(10)
     assert post.asked.slept() == 0
-    post.loop.turn(0.01)  # Nothing comes: it has looked for a spell, and slept.
+    nothing_comes(post, monkeypatch)
     assert len(post.asked.patience) > 1 and post.asked.slept() == 1
 
 
-def test_once_in_vain_is_enough(post: Post) -> None:
+def test_once_in_vain_is_enough(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     soon(post)
-    post.loop.turn(0.01)
+    nothing_comes(post, monkeypatch)
     post.asked.patience.clear()
     post.loop.turn(0.01)
     assert post.asked.patience == [0.01]
@@ -93,6 +103,26 @@ def test_after_much_was_served_it_sleeps(post: Post) -> None:
     post.loop.busy = True
     post.loop.turn(0.01)
     assert post.asked.patience == [0.01]
+
+
+def test_after_many_events_it_sleeps_once(post: Post) -> None:
+    soon(post)
+    other = os.eventfd(1, os.EFD_NONBLOCK)
+    post.loop.watch(other, lambda _: None, IN | select.EPOLLET)
+    try:
+        post.happen()
+        post.loop.turn(10)  # Both at once.
+        post.asked.patience.clear()
+        post.happen()
+        post.loop.turn(10)
+        assert post.asked.patience == [10], "much was to do: the processor is for others"
+        post.asked.patience.clear()
+        post.happen()
+        post.loop.turn(10)
+        assert post.asked.patience == [0], "and then it was not much any more"
+    finally:
+        post.loop.unwatch(other)
+        os.close(other)
 
 
 @pytest.mark.parametrize("post", [{0}], indirect=True)

@@ -408,7 +408,7 @@ def test_a_scan_finds_an_own_proxy_that_was_left(own: Own, tmp_path: Path) -> No
         process.signal(signal.SIGSTOP)
         run.kill_both()
         here = State(tmp_path / "elsewhere")
-        found = [left for left in scan(here) if str(process.pid) in left.text]
+        found = [left for left in scan(here, [], print) if str(process.pid) in left.text]
         assert [left.run for left in found] == [run.state.find().id]
         found[0].end()
         assert until(lambda: not process.alive(), 10)

@@ -261,6 +261,50 @@ def test_what_was_sent_while_the_upstream_was_dialled_is_not_lost(made: Inline) 
                 one.close()
 
 
+def dialling(made: Inline) -> tuple[socket.socket, socket.socket]:
+    """A client, and the service's end of its connection, which the proxy has not noticed yet."""
+    client = made.dial()
+    assert made.until(lambda: bool(made.link.open))
+    made.service.settimeout(5)
+    service, _ = made.service.accept()
+    assert not any(one.up for one in made.link.connections())
+    return client, service
+
+
+def test_what_the_upstream_says_at_once_is_not_lost(made: Inline) -> None:
+    client, service = dialling(made)
+    with service:
+        service.send(b"220 welcome")
+        service.shutdown(socket.SHUT_WR)
+        assert made.read(client) == b"220 welcome"
+
+
+def test_an_upstream_that_resets_at_once_did_answer(made: Inline) -> None:
+    client, service = dialling(made)
+    reset(service)
+    assert was_reset(made, client)
+    assert made.link.counters.refused == 0
+
+
+def test_the_second_address_is_dialled_when_the_first_refuses(
+    made: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        dead, alive = gone.getsockname(), made.service.getsockname()
+    addresses = [(socket.AF_INET, dead), (socket.AF_INET, alive)]
+    names = made.server.names
+    monkeypatch.setattr(names, "find", lambda upstream, who: who.dial(addresses))
+    client = made.dial()
+    client.send(b"early")
+    client.shutdown(socket.SHUT_WR)
+    made.turn(0.05)
+    service, _ = made.service.accept()
+    with service:
+        service.setblocking(False)
+        assert made.read(service) == b"early"
+    assert made.link.counters.refused == 0
+
+
 @pytest.mark.parametrize("name", ["localhost", "ip6"])
 def test_names_are_looked_up(made: Inline, name: str) -> None:
     port = made.service.getsockname()[1]
