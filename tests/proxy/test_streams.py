@@ -289,15 +289,18 @@ def test_an_upstream_that_resets_at_once_did_answer(made: Inline) -> None:
 def test_the_second_address_is_dialled_when_the_first_refuses(
     made: Inline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        dead, alive = gone.getsockname(), made.service.getsockname()
-    addresses = [(socket.AF_INET, dead), (socket.AF_INET, alive)]
+    listener, fillers = hanging()
+    alive = made.service.getsockname()
+    addresses = [(socket.AF_INET, listener.getsockname()), (socket.AF_INET, alive)]
     names = made.server.names
     monkeypatch.setattr(names, "find", lambda upstream, who: who.dial(addresses))
     client = made.dial()
     client.send(b"early")
     client.shutdown(socket.SHUT_WR)
     made.turn(0.05)
+    for one in (listener, *fillers):
+        one.close()  # When it is asked again, after a second, it refuses.
+    assert made.until(lambda: any(c.up is not None for c in made.link.connections()), 20)
     service, _ = made.service.accept()
     with service:
         service.setblocking(False)
