@@ -1,6 +1,6 @@
 """Faults on containers: pausing many beside the bare SDK, planning over many, and letting go.
 
-    containers.py [CONTAINERS] [KILLS]
+    containers.py [CONTAINERS [KILLS [FAULT...]]]     with no CONTAINERS (0) only how it lets go
 
 It starts a dockerd of its own. Pumba cannot be had where only package registries are, so its place
 is taken by the steps that its documentation describes, done with the docker command line.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,14 @@ FAULTS: Mapping[str, tuple[dict[str, Any], list[str]]] = {
 """Of each fault: the step, and what a person with Pumba's documentation does by hand."""
 
 
-def letting_go(daemon: daemons.Daemon, kills: int) -> None:
+def letting_go(daemon: daemons.Daemon, kills: int, faults: Sequence[str]) -> None:
     """SIGKILL at a random moment of a run, then a look at the container from outside."""
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         net = daemon.network()
-        for fault, (step, by_hand) in FAULTS.items():
+        for fault in faults:
+            step, by_hand = FAULTS[fault]
             with _one(daemon, net.name) as container:
                 before = _seen(container)
                 good = hit = 0
@@ -232,15 +233,17 @@ def _by_hand(daemon: daemons.Daemon, steps: list[str], container: Any, net: str)
     return bool(_seen(container) == before)
 
 
-def main(count: int, kills: int) -> None:
+def main(count: int, kills: int, faults: Sequence[str]) -> None:
     with daemons.running() as daemon:
-        pausing(daemon, count)
-        planning(daemon, PLANNED)
-        letting_go(daemon, kills)
+        if count:
+            pausing(daemon, count)
+            planning(daemon, PLANNED)
+        letting_go(daemon, kills, faults)
 
 
 if __name__ == "__main__":
     main(
         int(sys.argv[1]) if len(sys.argv) > 1 else 100,
         int(sys.argv[2]) if len(sys.argv) > 2 else 100,
+        sys.argv[3:] or list(FAULTS),
     )

@@ -80,8 +80,10 @@ class Daemon:
         command += options
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                # One that hangs is asked by dockerd where it does, and writes that there.
+                env={**os.environ, "TMPDIR": str(self.folder)},
+            )  # fmt: skip
 
     def wait(self) -> None:
         end = time.monotonic() + START
