@@ -154,9 +154,10 @@ def letting_go(daemon: daemons.Daemon, kills: int, faults: Sequence[str]) -> Non
                     good += restored
                     hit += while_in
             rows.append((fault, "chaoskit", f"{good}/{kills}", f"{hit}"))
-            with _one(daemon, net.name) as container:
-                few = 5
-                back = sum(_by_hand(daemon, by_hand, container, net.name) for _ in range(few))
+            few, back = 5, 0
+            for _ in range(few):
+                with _one(daemon, net.name) as container:  # The one before was not put back.
+                    back += _by_hand(daemon, by_hand, container, net.name)
             rows.append((fault, "by hand", f"{back}/{few}", f"{few}"))
     table(
         f"as it was {WITHIN:g} s after the SIGKILL of whoever did it, at a random moment",
