@@ -104,7 +104,11 @@ def _ask(
         shown = {"Connection": "close", "User-Agent": "chaoskit", **headers}
         connection.request(method, path, None if body is None else body.encode(), shown)
         response = connection.getresponse()
+        if bounded.ended:
+            raise RequestFailed("the answer broke off before its body")
         data = response.read(CAP)
+        if response.length and len(data) < CAP:  # http.client does not tell when it is given a cap.
+            raise http.client.IncompleteRead(data, response.length)
         return Answer(
             response.status,
             {name.lower(): value for name, value in response.getheaders()},
@@ -120,6 +124,9 @@ def _ask(
         raise NobodyListens(f"there is no socket {place}") from None
     except socket.gaierror as error:
         raise RequestFailed(f"the host {host} is not known: {error.strerror}") from error
+    except http.client.IncompleteRead as error:
+        more = f" of {len(error.partial) + error.expected} bytes" if error.expected else ""
+        raise RequestFailed(f"the answer broke off within its body{more}") from error
     except http.client.HTTPException as error:
         told = str(error) or type(error).__name__
         raise RequestFailed(f"no HTTP answer: {told.splitlines()[0][:120]}") from error
@@ -165,11 +172,15 @@ def _wrapped(plain: socket.socket, host: str, tls: Tls, end: float) -> socket.so
 
 
 class _Bounded:
-    """A socket whose every operation ends at one moment, however slowly the bytes come."""
+    """A socket whose every operation ends at one moment, however slowly the bytes come.
+
+    ended: whether a reader has asked for more than came before the other side closed.
+    """
 
     def __init__(self, inner: socket.socket, end: float) -> None:
         self._inner = inner
         self._end = end
+        self.ended = False
 
     def _left(self) -> None:
         left = self._end - now()
@@ -186,7 +197,9 @@ class _Bounded:
 
     def receive_into(self, buffer: Any) -> int:
         self._left()
-        return self._inner.recv_into(buffer)
+        count = self._inner.recv_into(buffer)
+        self.ended = not count
+        return count
 
     def expires_in(self) -> float | None:
         import ssl

@@ -114,6 +114,19 @@ def drip(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def answering(answer: bytes) -> Callable[[socket.socket], None]:
+    """The request is read before, so that the end comes as an end and not as a reset."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+    return serve
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -121,7 +134,11 @@ def drip(connection: socket.socket) -> None:
         (lambda c: time.sleep(1.0), "no whole answer within 0.4s"),
         (lambda c: c.sendall(b"SSH-2.0-nonsense\r\n\r\n"), "no HTTP answer"),
         (lambda c: None, None),
-        (lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), None),
+        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "within its body of 9 bytes"),
+        (answering(CHUNKED + b"3\r\nabc\r\n9\r\nabc"), "within its body"),
+        (answering(CHUNKED + b"3\r\nabc\r\n"), "within its body"),
+        (answering(b"HTTP/1.1 200 OK\r\nContent-Le"), "before its body"),
+        (answering(b"HTTP/1.1 200"), "before its body"),
     ],
 )
 def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], told: str) -> None:
