@@ -134,7 +134,7 @@ def answering(answer: bytes) -> Callable[[socket.socket], None]:
         (lambda c: time.sleep(1.0), "no whole answer within 0.4s"),
         (lambda c: c.sendall(b"SSH-2.0-nonsense\r\n\r\n"), "no HTTP answer"),
         (lambda c: None, None),
-        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "within its body of 9 bytes"),
+        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "body of 9 bytes"),
         (answering(CHUNKED + b"3\r\nabc\r\n9\r\nabc"), "within its body"),
         (answering(CHUNKED + b"3\r\nabc\r\n"), "within its body"),
         (answering(b"HTTP/1.1 200 OK\r\nContent-Le"), "before its body"),
