@@ -87,13 +87,17 @@ def round_trips(field: Field, effort: Effort) -> Result:
 
 
 def new_connections(field: Field, effort: Effort) -> Result:
-    result = Result("New connections a second: connect, one exchange, close; 16 at a time")
+    """Connect, one exchange, close."""
+    result = Result("New connections a second, 1 and 16 at a time")
 
     def once(peer: Peer) -> Figures:
-        return field.measure(peer, "connects", effort.connections, 16)
+        return {f"{at_once} at a time":
+                field.measure(peer, "connects", effort.connections, at_once)["rate"]
+                for at_once in (1, 16)}  # fmt: skip
 
     result.figures = in_turn(_plain(field), effort.rounds, once)
-    _over(result, "new connections", "chaoskit", "haproxy", "rate", 0.9)
+    for at_once in (1, 16):
+        _over(result, "new connections", "chaoskit", "haproxy", f"{at_once} at a time", 0.9)
     return result
 
 

@@ -7,7 +7,7 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chaoskit.proxy.loop import OUT, READS
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: closing sends a reset."""
+_KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _FAILED = select.EPOLLERR | select.EPOLLHUP
 _ON_ITS_WAY = (0, errno.EINPROGRESS)
 _LATER = (errno.ECONNRESET, errno.EPIPE)
@@ -56,19 +57,18 @@ class Connection:
         self._one_way = False
         self._waits = False  # The client is watched, and waits for the upstream.
         self._early = 0  # What has happened to the client meanwhile.
-        self._addresses: list[Address] = []
+        self._addresses: Iterator[Address]
 
     def dial(self, addresses: Sequence[Address]) -> None:
         """Connect to the first of these that answers."""
         if not self.over:
-            self._addresses = list(addresses)
+            self._addresses = iter(addresses)
             self._dial_next("no address")
 
     def _dial_next(self, why: str) -> None:
-        while self._addresses:
-            family, address = self._addresses.pop(0)
+        for family, address in self._addresses:
             try:
-                upstream = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                upstream = socket.SocketType(family, _KIND)
             except OSError as error:
                 why = error.strerror or str(error)
                 continue
@@ -114,13 +114,12 @@ class Connection:
         """events: what has happened to the upstream's socket by now."""
         link, client = self.link, self.client
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop, memory, pipes = link.loop, link.memory, link.pipes
-        up = Stream(self, "upstream", client, upstream, link.counters.up, loop, memory, pipes)
-        down = Stream(self, "downstream", upstream, client, link.counters.down, loop, memory, pipes)
+        loop = link.loop
+        up = Stream(self, "upstream", client, upstream, link.counters.up)
+        down = Stream(self, "downstream", upstream, client, link.counters.down)
         up.peer, down.peer = down, up
         up.room_told = True
         self.up, self.down = up, down
-        self._addresses.clear()
         link.equip(self)
         self.begun = True
         if self.over:
@@ -159,7 +158,8 @@ class Connection:
             self.up.gone()
             self.down.gone()
             self.up = self.down = None
-        self.link.loop.close_later(self.client)
+        link = self.link
+        link.loop.close_later(self.client)
         if self.upstream is not None:
-            self.link.loop.close_later(self.upstream)
-        self.link.forget(self)
+            link.loop.close_later(self.upstream)
+        link.forget(self)

@@ -118,8 +118,9 @@ class Loop:
         """Serve it no more, and close it when this turn's events are served, so that its number
         is not given to a new socket which would then get the old one's events. Closing takes it
         out of the epoll: nobody else has it open."""
-        if self._handlers.pop(side.fileno(), None) is not None:
-            self._urgent.discard(side.fileno())
+        number = side.fileno()
+        if self._handlers.pop(number, None) is not None and number in self._urgent:
+            self._urgent.remove(number)
         self._closing.append(side)
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:

@@ -83,18 +83,16 @@ class Stream:
         source: socket.SocketType,
         sink: socket.SocketType,
         meter: Meter,
-        loop: Loop,
-        memory: Memory,
-        pipes: Pipes,
     ) -> None:
         self.connection = connection
         self.name = name
         self.source = source
         self.sink = sink
         self.meter = meter
-        self.loop = loop
-        self.memory = memory
-        self.pipes = pipes
+        link = connection.link
+        self.loop: Loop = link.loop
+        self.memory: Memory = link.memory
+        self.pipes: Pipes = link.pipes
         self.peer: Stream
         self.stages: list[Stage] = []
         self.out: collections.deque[Chunk | bytearray | Pipe] | None = None
@@ -145,18 +143,18 @@ class Stream:
         """The connection is over: forget everything, one another too: there are many of them, and
         what leads round and round is found late."""
         del self.peer
-        self.ended = True
-        self.done = True
-        stages, self.stages = self.stages, []
-        for stage in stages:
-            stage.gone()
+        self.ended = self.done = True
+        if self.stages:
+            stages, self.stages = self.stages, []
+            for stage in stages:
+                stage.gone()
         if self.out:
             for item in self.out:
                 if isinstance(item, Pipe):
                     self.pipes.back(item)
-        self.memory.used -= self.unsent
-        self.unsent = 0
-        self.out = None
+            self.memory.used -= self.unsent
+            self.unsent = 0
+            self.out = None
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -197,7 +195,7 @@ class Stream:
             self.connection.reset()
             return
         if not size:
-            self._source_ended()
+            self.finish()
             return
         self.meter.received += size
         try:
@@ -310,10 +308,10 @@ class Stream:
 
     def finish(self) -> None:
         """The end of file, behind all that was fed."""
-        self.ended = True
-        self.finishing = True
+        self.ended = self.finishing = True
         if not self.out and not self.done:
-            self._write_end()
+            self.done = True
+            self.connection.end_of(self)
 
     def writable(self) -> None:
         """The receiver takes more."""
@@ -346,8 +344,8 @@ class Stream:
                 if isinstance(first, Pipe):
                     self.pipes.back(first)
         self.out = None
-        if self.finishing and not self.done:
-            self._write_end()
+        if self.finishing:
+            self.finish()
         else:
             self.relieved()
 
@@ -386,7 +384,3 @@ class Stream:
             self.out.append(bytearray(item))
         self.unsent += size
         self.memory.used += size
-
-    def _write_end(self) -> None:
-        self.done = True
-        self.connection.end_of(self)
