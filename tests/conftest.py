@@ -52,6 +52,18 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: at the end of a run no worker is left alone with one of them."""
-    items.sort(key=lambda item: "at_every_exact_point" not in item.nodeid)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is left alone with one of them at the end. Each worker
+    is given one stretch of the list to begin with: every stretch has its share of them."""
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if "at_every_exact_point" in item.nodeid]
+    short = [item for item in items if "at_every_exact_point" not in item.nodeid]
+    long.sort(key=lambda item: "latency" not in item.nodeid)
+    dealt: list[pytest.Item] = []
+    for number in range(workers):
+        stretch = (len(items) - len(dealt)) // (workers - number)
+        share = long[number::workers]
+        room = max(0, stretch - len(share))
+        dealt += share + short[:room]
+        short = short[room:]
+    items[:] = dealt + short
