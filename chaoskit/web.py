@@ -16,6 +16,8 @@ from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError
 from chaoskit.model.url import Tls, problem_with
 
+_INTERIM = range(102, 200)
+"""Statuses that another follows; http.client waits for that after 100 only, and 101 is the last."""
 CAP = 1024 * 1024
 """Bytes of a body that are read; the rest is left."""
 
@@ -99,16 +101,19 @@ def _ask(
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             plain = _unix(place, left)
-        bounded = _Bounded(_wrapped(plain, host, tls, end) if secure else plain, end)
+        bounded = _Bounded(_wrapped(plain, host, tls, end) if secure else plain, end, secure)
         connection.sock = bounded
         shown = {"Connection": "close", "User-Agent": "chaoskit", **headers}
         connection.request(method, path, None if body is None else body.encode(), shown)
         response = connection.getresponse()
-        if bounded.ended:
-            raise RequestFailed("the answer broke off before its body")
-        data = response.read(CAP)
-        if response.length and len(data) < CAP:  # http.client does not tell when it is given a cap.
-            raise http.client.IncompleteRead(data, response.length)
+        while response.status in _INTERIM and not bounded.ended:
+            response.headers = None  # type: ignore[assignment]
+            response.begin()
+        _check_head(response, bounded.ended)
+        # It would look for chunks where there can be no body.
+        data = response.read(CAP) if response.length != 0 else b""
+        if bounded.ended and (response.chunked or response.length):
+            raise http.client.IncompleteRead(data)  # http.client does not tell all of them.
         return Answer(
             response.status,
             {name.lower(): value for name, value in response.getheaders()},
@@ -120,13 +125,17 @@ def _ask(
         raise RequestFailed(f"no whole answer within {timeout:g}s") from None
     except ConnectionRefusedError:
         raise NobodyListens(f"connection refused by {place or f'{host}:{port}'}") from None
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if place is None:
+            raise RequestFailed("a file that tls names is not there") from error
         raise NobodyListens(f"there is no socket {place}") from None
     except socket.gaierror as error:
         raise RequestFailed(f"the host {host} is not known: {error.strerror}") from error
     except http.client.IncompleteRead as error:
-        more = f" of {len(error.partial) + error.expected} bytes" if error.expected else ""
-        raise RequestFailed(f"the answer broke off within its body{more}") from error
+        told = "the answer broke off within its body"
+        if bounded is None or not bounded.ended:
+            told = "no HTTP answer: its body makes no sense"
+        raise RequestFailed(told) from error
     except http.client.HTTPException as error:
         told = str(error) or type(error).__name__
         raise RequestFailed(f"no HTTP answer: {told.splitlines()[0][:120]}") from error
@@ -136,6 +145,20 @@ def _ask(
     finally:
         if bounded is not None:
             bounded.finish()
+
+
+def _check_head(response: http.client.HTTPResponse, ended: bool) -> None:
+    """http.client takes what it has understood so far for all of it. Raises RequestFailed."""
+    from email.errors import MissingHeaderBodySeparatorDefect
+
+    if ended:
+        raise RequestFailed("the answer broke off before its body")
+    head = response.headers
+    if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in head.defects):
+        raise RequestFailed("no HTTP answer: a line of its head is no header")
+    told = "content-length" in head or "transfer-encoding" in head
+    if told and response.length is None and not response.chunked:
+        raise RequestFailed("no HTTP answer: the length that its head tells makes no sense")
 
 
 def _unix(path: str, timeout: float) -> socket.socket:
@@ -165,7 +188,7 @@ def _wrapped(plain: socket.socket, host: str, tls: Tls, end: float) -> socket.so
         context.load_cert_chain(tls.cert, tls.key)
     plain.settimeout(max(0.001, end - now()))
     try:
-        return context.wrap_socket(plain, server_hostname=host)
+        return context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=False)
     except BaseException:
         plain.close()
         raise
@@ -177,9 +200,10 @@ class _Bounded:
     ended: whether a reader has asked for more than came before the other side closed.
     """
 
-    def __init__(self, inner: socket.socket, end: float) -> None:
+    def __init__(self, inner: socket.socket, end: float, secure: bool) -> None:
         self._inner = inner
         self._end = end
+        self._secure = secure
         self.ended = False
 
     def _left(self) -> None:
@@ -197,7 +221,15 @@ class _Bounded:
 
     def receive_into(self, buffer: Any) -> int:
         self._left()
-        count = self._inner.recv_into(buffer)
+        try:
+            count = self._inner.recv_into(buffer)
+        except OSError as error:
+            if self._secure:
+                import ssl
+
+                if isinstance(error, ssl.SSLEOFError):  # Anybody could have cut it there.
+                    raise RequestFailed("the answer broke off: TLS was not ended") from error
+            raise
         self.ended = not count
         return count
 

@@ -52,9 +52,11 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest first, so that no worker is left alone with one of them at the end. Each worker
-    is given one stretch of the list to begin with: every stretch has its share of them."""
+    """The longest first, those of `latency` before all, so that no worker is left alone with one
+    of them at the end. Each worker is given one stretch of the list to begin with: every stretch
+    has its share of them. After `-k` and the like have chosen."""
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [item for item in items if "at_every_exact_point" in item.nodeid]
     short = [item for item in items if "at_every_exact_point" not in item.nodeid]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -391,6 +392,25 @@ def test_a_failed_action_is_inconclusive_and_ends_the_method(tmp_path: Path, her
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "no way" in result.reason and "exit code 3" in result.reason
     assert len(result.steps) == 1
+
+
+def test_a_request_whose_answer_breaks_off_has_failed(tmp_path: Path) -> None:
+    """It may say in its body what its first line could not know yet."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nbegun")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/drain"
+        result = run(write(tmp_path, {"http": {"url": url, "method": "POST"}}))
+        serving.join(10)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "broke off within its body" in result.reason
 
 
 def test_a_shared_folder_tells_whose_run_it_is(

@@ -28,6 +28,7 @@ from chaoskit.probes.log import LogProbe
 from chaoskit.probes.process import ProcessProbe
 from chaoskit.probes.tcp import TcpProbe
 from chaoskit.procfs import with_environment
+from chaoskit.web import CAP
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -114,7 +115,9 @@ def drip(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+NINE = b"Content-Length: 9\r\n\r\n"
 
 
 def answering(answer: bytes) -> Callable[[socket.socket], None]:
@@ -134,11 +137,17 @@ def answering(answer: bytes) -> Callable[[socket.socket], None]:
         (lambda c: time.sleep(1.0), "no whole answer within 0.4s"),
         (lambda c: c.sendall(b"SSH-2.0-nonsense\r\n\r\n"), "no HTTP answer"),
         (lambda c: None, None),
-        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), "body of 9 bytes"),
-        (answering(CHUNKED + b"3\r\nabc\r\n9\r\nabc"), "within its body"),
-        (answering(CHUNKED + b"3\r\nabc\r\n"), "within its body"),
-        (answering(b"HTTP/1.1 200 OK\r\nContent-Le"), "before its body"),
-        (answering(b"HTTP/1.1 200"), "before its body"),
+        (answering(OK + NINE + b"abc"), "broke off within its body"),
+        (answering(CHUNKED + b"3\r\nabc\r\n9\r\nabc"), "broke off within its body"),
+        (answering(CHUNKED + b"3\r\nabc\r\n"), "broke off within its body"),
+        (answering(CHUNKED + b"003\r\nabc\r\n0"), "broke off within its body"),
+        (answering(CHUNKED + b"3\r\nabc\r\n0\r\nChecksum: 1"), "broke off within its body"),
+        (answering(CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n"), "its body makes no sense"),
+        (answering(OK + b"Content-Le"), "broke off before its body"),
+        (answering(b"HTTP/1.1 200"), "broke off before its body"),
+        (answering(b"HTTP/1.1 103 Early Hints\r\n\r\n"), "no HTTP answer"),
+        (answering(OK + b"nonsense\r\n" + NINE + b"abc"), "a line of its head is no header"),
+        (answering(OK + b"Content-Length: 9, 9\r\n\r\nabc"), "makes no sense"),
     ],
 )
 def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], told: str) -> None:
@@ -146,6 +155,30 @@ def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], 
     with raw(answer) as port, pytest.raises(ProbeError, match=told):
         HttpProbe(f"http://127.0.0.1:{port}/", timeout=0.4).read(Context())
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "size"),
+    [
+        (OK + NINE + b"nine char", 200, 9),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nChecksum: 1\r\n\r\n", 200, 3),
+        (OK + b"\r\nuntil the end", 200, 13),
+        (OK + b"Content-Length: %d\r\n\r\n" % (CAP + 1) + b"x" * (CAP + 1), 200, CAP),
+        (b"HTTP/1.1 304 Not Modified\r\n" + NINE, 304, 0),
+        (b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, 0),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + NINE + b"nine char", 200, 9),
+    ],
+)
+def test_an_answer_is_whole_where_it_says_so(answer: bytes, status: int, size: int) -> None:
+    with raw(answering(answer)) as port:
+        reading = HttpProbe(f"http://127.0.0.1:{port}/").read(Context())
+    assert reading["status"] == status and len(str(reading["body"])) == size
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    with raw(answering(OK + NINE)) as port:
+        reading = HttpProbe(f"http://127.0.0.1:{port}/", method="HEAD").read(Context())
+    assert reading["status"] == 200 and reading["body"] == ""
 
 
 def test_nobody_there_is_no_reading() -> None:
@@ -170,6 +203,27 @@ def test_tls_is_checked_unless_told_otherwise(tmp_path: Path) -> None:
         assert trusted["status"] == 200
         assert float(str(trusted["certificate-expires-in"])) > 3600
         assert HttpProbe(url, tls=Tls(verify=False)).read(Context())["status"] == 200
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_tls_that_is_cut_is_no_end(ended: bool) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            answering(OK + b"\r\nuntil the end")(secure)
+            if ended:
+                secure.unwrap()
+
+    with raw(answer) as port:
+        probe = HttpProbe(f"https://127.0.0.1:{port}/", tls=Tls(verify=False))
+        if ended:
+            assert probe.read(Context())["body"] == "until the end"
+        else:
+            with pytest.raises(ProbeError, match="broke off: TLS was not ended"):
+                probe.read(Context())
 
 
 def test_tcp_tells_whether_one_can_connect() -> None:

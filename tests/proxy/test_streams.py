@@ -308,6 +308,19 @@ def test_the_second_address_is_dialled_when_the_first_refuses(
     assert made.link.counters.refused == 0
 
 
+def test_the_second_address_is_dialled_when_the_first_cannot_be(
+    made: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = made.service.getsockname()
+    addresses = [(socket.AF_INET, ("255.255.255.255", 9)), (socket.AF_INET, alive)]
+    names = made.server.names
+    monkeypatch.setattr(names, "find", lambda upstream, who: who.dial(addresses))
+    client = made.dial()
+    assert made.until(lambda: any(c.up is not None for c in made.link.connections()), 5)
+    client.close()
+    assert made.link.counters.refused == 0
+
+
 @pytest.mark.parametrize("name", ["localhost", "ip6"])
 def test_names_are_looked_up(made: Inline, name: str) -> None:
     port = made.service.getsockname()[1]
