@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from chaoskit.capabilities import HasClock
+from chaoskit.clock import until
 from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Duration, Json
@@ -21,6 +23,8 @@ LONGEST = 20 * 365 * 86400.0
 _SMALLEST = 0.001
 _CACHED = 10
 """Seconds for which libfaketime keeps what it has read, when nobody says otherwise."""
+_LOADS = 1.0
+"""Seconds that a program which has just begun may take to load it."""
 _OURS = "# chaoskit-"
 """How a file of ours begins: a remark to libfaketime."""
 _BESIDE = "beside:"
@@ -129,12 +133,22 @@ class Clock(Fault[HasClock]):
 
     def took(self, target: HasClock, changes: Sequence[Change]) -> bool:
         """The file that its first process is told to read is ours, and libfaketime is loaded there
-        (also after a restart)."""
+        (also after a restart: a program that has just begun is given a moment to load it)."""
         for change in changes:
             if not _beside(change):
                 with contextlib.suppress(ChaoskitError):
                     ours = target.clock_text(change.key) == change.put
-                    return ours and target.clock_file() == change.key
+                    return ours and until(partial(_reads, target, change.key), _LOADS)
+        return False
+
+
+def _reads(target: HasClock, path: str) -> bool:
+    """Whether its first process reads this file by now. Raises Gone."""
+    try:
+        return target.clock_file() == path
+    except Gone:
+        raise
+    except ChaoskitError:
         return False
 
 

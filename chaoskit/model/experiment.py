@@ -121,7 +121,7 @@ class RunAction:
 
 @dataclass(frozen=True, slots=True)
 class HttpAction:
-    """A request; anything but a whole 2xx or 3xx answer fails. `undo`: a request that takes it back."""
+    """A request; anything but a whole 2xx or 3xx answer fails. `undo`: one that takes it back."""
 
     url: str = field(metadata={"doc": "Where to: http://... or https://..."})
     method: str = field(metadata={"default": "GET", "doc": "GET unless said."})

@@ -23,6 +23,7 @@ from chaoskit.clock import until
 from chaoskit.errors import Refused
 from chaoskit.faults.clock import Clock
 from chaoskit.journal import State
+from chaoskit.procfs import Process
 
 HOUR = 3600.0
 NEAR = 60.0
@@ -202,6 +203,20 @@ def test_when_the_container_goes_the_file_is_still_put_back(
         container.start()
     if how != "remove":
         assert files(container) == were and near(moved(container), 0)
+
+
+def test_a_program_that_has_just_begun_may_load_it_still(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is right after a restart: the file is ours, and its reader is not there yet."""
+    container = daemon.faketime()
+    with hurt(Clock(ahead=HOUR), on := cells.target(daemon, container)) as changes:
+        looks, mapped = iter([True, True]), Process.mapped
+        monkeypatch.setattr(
+            Process, "mapped", lambda it: set() if next(looks, False) else mapped(it)
+        )
+        assert Clock(ahead=HOUR).took(on, changes)
+        assert not next(looks, False)
 
 
 @pytest.fixture
