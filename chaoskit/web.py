@@ -156,7 +156,8 @@ def _check_head(response: http.client.HTTPResponse, ended: bool) -> None:
     head = response.headers
     if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in head.defects):
         raise RequestFailed("no HTTP answer: a line of its head is no header")
-    told = "content-length" in head or "transfer-encoding" in head
+    coding = head.get("transfer-encoding", "identity").strip().lower()
+    told = "content-length" in head or coding != "identity"
     if told and response.length is None and not response.chunked:
         raise RequestFailed("no HTTP answer: the length that its head tells makes no sense")
 
@@ -180,14 +181,14 @@ def _unix(path: str, timeout: float) -> socket.socket:
 def _wrapped(plain: socket.socket, host: str, tls: Tls, end: float) -> socket.socket:
     import ssl
 
-    context = ssl.create_default_context(cafile=tls.ca)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key)
-    plain.settimeout(max(0.001, end - now()))
     try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key)
+        plain.settimeout(max(0.001, end - now()))
         return context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=False)
     except BaseException:
         plain.close()

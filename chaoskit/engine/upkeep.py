@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import now
-from chaoskit.errors import ChaoskitError, Refused
+from chaoskit.errors import ChaoskitError, Interrupted, Refused
 from chaoskit.model.experiment import FaultStep
 from chaoskit.model.fault import Fault
 from chaoskit.model.target import Target
@@ -97,5 +97,7 @@ def _outlasts(fault: Fault[Any], reborn: Target, lives: Sequence[Live]) -> bool:
     """Whether its cells are of what a restart keeps (a container's networks), and still hold it."""
     try:
         return fault.took(reborn, [live.cell.change for live in lives])
+    except Interrupted:
+        raise
     except ChaoskitError:
         return False

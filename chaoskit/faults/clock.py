@@ -7,14 +7,12 @@ nothing beside.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from chaoskit.capabilities import HasClock
-from chaoskit.clock import until
-from chaoskit.errors import ChaoskitError, Gone, Refused
+from chaoskit.clock import backoff
+from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Duration, Json
 
@@ -136,20 +134,28 @@ class Clock(Fault[HasClock]):
         (also after a restart: a program that has just begun is given a moment to load it)."""
         for change in changes:
             if not _beside(change):
-                with contextlib.suppress(ChaoskitError):
+                try:
                     ours = target.clock_text(change.key) == change.put
-                    return ours and until(partial(_reads, target, change.key), _LOADS)
+                    return ours and _reads(target, change.key)
+                except Interrupted:
+                    raise
+                except ChaoskitError:
+                    return False
         return False
 
 
 def _reads(target: HasClock, path: str) -> bool:
-    """Whether its first process reads this file by now. Raises Gone."""
-    try:
-        return target.clock_file() == path
-    except Gone:
-        raise
-    except ChaoskitError:
-        return False
+    """Whether its first process reads this file, or will in a moment. Raises Gone, Interrupted."""
+    for pause in backoff(_LOADS):
+        if pause and target.binding.cancel.wait(pause):
+            raise Interrupted("the run is aborting")
+        try:
+            return target.clock_file() == path
+        except Gone:
+            raise
+        except ChaoskitError:
+            continue
+    return False
 
 
 def _beside(change: Change) -> str:

@@ -19,8 +19,8 @@ from docker.models.containers import Container
 from docker.types import Mount
 from hurting import chaoskit, kill_both, running, settled, step, write
 
-from chaoskit.clock import until
-from chaoskit.errors import Refused
+from chaoskit.clock import Cancel, until
+from chaoskit.errors import Interrupted, Refused
 from chaoskit.faults.clock import Clock
 from chaoskit.journal import State
 from chaoskit.procfs import Process
@@ -217,6 +217,13 @@ def test_a_program_that_has_just_begun_may_load_it_still(
         )
         assert Clock(ahead=HOUR).took(on, changes)
         assert not next(looks, False)
+        with monkeypatch.context() as never:
+            never.setattr(Process, "mapped", lambda _: set())
+            assert not Clock(ahead=HOUR).took(on, changes)
+            aborting = cells.target(daemon, container, cells.binding(cancel=Cancel()))
+            aborting.binding.cancel.set()
+            with pytest.raises(Interrupted):
+                Clock(ahead=HOUR).took(aborting, changes)
 
 
 @pytest.fixture

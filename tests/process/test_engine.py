@@ -404,7 +404,7 @@ def test_a_request_whose_answer_breaks_off_has_failed(tmp_path: Path) -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nbegun")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve)
+        serving = threading.Thread(target=serve, daemon=True)
         serving.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/drain"
         result = run(write(tmp_path, {"http": {"url": url, "method": "POST"}}))

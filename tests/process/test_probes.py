@@ -76,7 +76,7 @@ def raw(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 with connection, contextlib.suppress(OSError):
                     answer(connection)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
             yield listener.getsockname()[1]
@@ -133,8 +133,6 @@ def answering(answer: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (drip, "no whole answer within 0.4s"),
-        (lambda c: time.sleep(1.0), "no whole answer within 0.4s"),
         (lambda c: c.sendall(b"SSH-2.0-nonsense\r\n\r\n"), "no HTTP answer"),
         (lambda c: None, None),
         (answering(OK + NINE + b"abc"), "broke off within its body"),
@@ -147,12 +145,22 @@ def answering(answer: bytes) -> Callable[[socket.socket], None]:
         (answering(b"HTTP/1.1 200"), "broke off before its body"),
         (answering(b"HTTP/1.1 103 Early Hints\r\n\r\n"), "no HTTP answer"),
         (answering(OK + b"nonsense\r\n" + NINE + b"abc"), "a line of its head is no header"),
-        (answering(OK + b"Content-Length: 9, 9\r\n\r\nabc"), "makes no sense"),
+        (answering(OK + b"Content-Length: 9, 9\r\n\r\nabc"), "head tells makes no sense"),
+        (answering(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n"), "head tells makes no sense"),
+        (answering(b"HTTP/1.1 103 Early Hints\r\nLink"), "broke off before its body"),
     ],
 )
 def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], told: str) -> None:
-    began = time.monotonic()
     with raw(answer) as port, pytest.raises(ProbeError, match=told):
+        HttpProbe(f"http://127.0.0.1:{port}/", timeout=20.0).read(Context())
+
+
+@pytest.mark.parametrize("answer", [drip, lambda c: time.sleep(1.0)])
+def test_an_answer_that_takes_too_long_is_no_reading(
+    answer: Callable[[socket.socket], None],
+) -> None:
+    began = time.monotonic()
+    with raw(answer) as port, pytest.raises(ProbeError, match=r"no whole answer within 0\.4s"):
         HttpProbe(f"http://127.0.0.1:{port}/", timeout=0.4).read(Context())
     assert time.monotonic() - began < 8
 
@@ -163,6 +171,8 @@ def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], 
         (OK + NINE + b"nine char", 200, 9),
         (CHUNKED + b"3\r\nabc\r\n0\r\nChecksum: 1\r\n\r\n", 200, 3),
         (OK + b"\r\nuntil the end", 200, 13),
+        (OK + b"Transfer-Encoding: identity\r\n\r\nuntil the end", 200, 13),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 101, 0),
         (OK + b"Content-Length: %d\r\n\r\n" % (CAP + 1) + b"x" * (CAP + 1), 200, CAP),
         (b"HTTP/1.1 304 Not Modified\r\n" + NINE, 304, 0),
         (b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, 0),
@@ -171,7 +181,7 @@ def test_no_whole_answer_is_no_reading(answer: Callable[[socket.socket], None], 
 )
 def test_an_answer_is_whole_where_it_says_so(answer: bytes, status: int, size: int) -> None:
     with raw(answering(answer)) as port:
-        reading = HttpProbe(f"http://127.0.0.1:{port}/").read(Context())
+        reading = HttpProbe(f"http://127.0.0.1:{port}/", timeout=20.0).read(Context())
     assert reading["status"] == status and len(str(reading["body"])) == size
 
 
@@ -224,6 +234,11 @@ def test_tls_that_is_cut_is_no_end(ended: bool) -> None:
         else:
             with pytest.raises(ProbeError, match="broke off: TLS was not ended"):
                 probe.read(Context())
+
+
+def test_a_file_of_tls_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with raw(lambda c: None) as port, pytest.raises(ProbeError, match="a file that tls names"):
+        HttpProbe(f"https://127.0.0.1:{port}/", tls=Tls(ca=str(tmp_path / "no"))).read(Context())
 
 
 def test_tcp_tells_whether_one_can_connect() -> None:
