@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATE, _PPID, _FLAGS, _UTIME, _STIME, _THREADS, _START, _RSS = 0, 1, 6, 11, 12, 17, 19, 21
 # Positions in /proc/PID/stat, counted after the command's closing parenthesis.
-_ENV_END = 48
+_ARGS_END, _ENV_END = 46, 48
 _KERNEL_THREAD = 0x00200000
 _EXEC = 1.0
 """Seconds that one exec may take on a machine that has no time for it."""
@@ -126,7 +126,7 @@ class Process:
 
     def cmdline(self) -> list[str]:
         """Its arguments; empty for a kernel thread."""
-        data = self._read("cmdline")
+        data = self._begun("cmdline", _ARGS_END)
         return [os.fsdecode(part) for part in data.rstrip(b"\0").split(b"\0")] if data else []
 
     def name(self) -> str:
@@ -151,18 +151,24 @@ class Process:
         return bool(int(self.stat()[_FLAGS]) & _KERNEL_THREAD)
 
     def environ(self) -> list[bytes]:
-        """What it was started with, `NAME=value` each. In the middle of an exec the kernel shows
-        nothing for a moment: the end of that is waited for, or somebody would be overlooked."""
+        """What it was started with, `NAME=value` each."""
+        return self._begun("environ", _ENV_END).split(b"\0")
+
+    def _begun(self, name: str, ends: int) -> bytes:
+        """What a program is given when it begins. In the middle of an exec the kernel shows nothing
+        for a moment: the end of that is waited for, or somebody would be overlooked."""
         end = time.monotonic() + _EXEC
-        while True:
+        found = self._read(name)
+        while not found:
             before = self.stat()
-            found = self._read("environ").split(b"\0")
-            if any(found) or int(before[_FLAGS]) & _KERNEL_THREAD:
-                return found
-            after = self.stat()[_ENV_END]
-            if after == before[_ENV_END] != "0" or time.monotonic() > end:
-                return found  # The same program all the while: it really has none.
+            if int(before[_FLAGS]) & _KERNEL_THREAD:
+                break
+            found = self._read(name)
+            # The same program all the while really has none.
+            if found or self.stat()[ends] == before[ends] != "0" or time.monotonic() > end:
+                break
             time.sleep(0.0005)
+        return found
 
     def cgroups(self) -> dict[str, str]:
         """The paths of its control groups, by their controllers (`cpu,cpuacct`; nothing stands for

@@ -310,3 +310,25 @@ def test_kernel_threads_are_told_from_processes() -> None:
     with contextlib.suppress(Gone):
         second = Process.at(2)
         assert second.kernel_thread() or second.name() != "kthreadd"
+
+
+def test_a_program_that_is_being_begun_has_its_arguments() -> None:
+    """posix_spawn comes back when the old program is gone, not when the new one can be seen. On one
+    processor that is always so."""
+    code = """if True:
+        import os, sys
+        from chaoskit.procfs import Process
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        for _ in range(20):
+            pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {"A": "b"})
+            try:
+                began = Process.at(pid)
+                print(began.cmdline() == ["sleep", "60"], b"A=b" in began.environ())
+            finally:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["True True"] * 20
