@@ -119,8 +119,8 @@ class Loop:
         is not given to a new socket which would then get the old one's events. Closing takes it
         out of the epoll: nobody else has it open."""
         number = side.fileno()
-        if self._handlers.pop(number, None) is not None and number in self._urgent:
-            self._urgent.remove(number)
+        if self._handlers.pop(number, None) is not None:
+            self._urgent.discard(number)
         self._closing.append(side)
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:

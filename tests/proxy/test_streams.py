@@ -308,6 +308,21 @@ def test_the_second_address_is_dialled_when_the_first_refuses(
     assert made.link.counters.refused == 0
 
 
+def test_the_end_comes_behind_what_a_slow_receiver_has_yet_to_take(made: Inline) -> None:
+    made.add("noop", "upstream")
+    made.add("latency", "upstream", latency=1)
+    client, service = made.connect()
+    made.narrow()
+    data = bytes(300_000)
+    made.send(client, data)
+    client.shutdown(socket.SHUT_WR)
+    (connection,) = made.link.connections()
+    assert made.until(lambda: connection.up is not None and connection.up.finishing)
+    assert connection.up is not None and connection.up.unsent, "nothing had to wait"
+    assert made.read(service) == data
+    assert made.nothing(client)
+
+
 def test_the_second_address_is_dialled_when_the_first_cannot_be(
     made: Inline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

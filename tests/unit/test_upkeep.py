@@ -11,7 +11,7 @@ import pytest
 
 from chaoskit.engine import upkeep
 from chaoskit.engine.upkeep import Upkeep
-from chaoskit.errors import ChaoskitError, Gone, Refused
+from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused
 from chaoskit.journal import Cell
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.target import Target
@@ -47,6 +47,7 @@ class Hurt(Fault[Any]):
 
     def __init__(self) -> None:
         self.outlasts = False
+        self.aborting = False
         self.refusal: str | None = None
 
     def changes(self, target: Any) -> Iterator[Change]:
@@ -62,6 +63,8 @@ class Hurt(Fault[Any]):
         return self.refusal
 
     def took(self, target: Any, changes: Any) -> bool:
+        if self.aborting:
+            raise Interrupted("the run is aborting")
         if not self.outlasts:
             raise Gone("the old life")
         return True
@@ -220,3 +223,15 @@ def test_it_is_called_as_often_as_something_is_to_be_done(monkeypatch: pytest.Mo
         play.time += 0.01
         play.upkeep.turn()
     assert isinstance(play.fault, Kept) and len(play.fault.kept) == 1
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_abort_while_it_is_looked_at_says_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    play = Play(monkeypatch, Hurt(), again)
+    play.restart()
+    play.fault.aborting = True
+    with pytest.raises(Interrupted):
+        play.turn()
+    assert not play.said and len(play.lives) == 1
