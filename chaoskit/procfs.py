@@ -207,6 +207,14 @@ class Process:
         """Resident memory in bytes."""
         return int(self.stat()[_RSS]) * _PAGE
 
+    def shared(self) -> int:
+        """Resident memory in bytes that is of no file and shared with its children; nothing that
+        an interpreter has of itself is."""
+        for line in self._read("status").splitlines():
+            if line.startswith(b"RssShmem:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
     def io(self) -> dict[str, int]:
         """Its counters in /proc/PID/io, `rchar` and `wchar` among them."""
         lines = self._read("io").decode().splitlines()

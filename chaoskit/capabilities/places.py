@@ -40,8 +40,8 @@ class HasBurdens(Protocol):
 
     def burden_report(self, mark: str) -> dict[str, float]:
         """What the helper has done and holds: `cpu` seconds, `wanted` seconds (ran, or waited for
-        a processor, or was kept from one by a quota), `age` seconds, `rss` bytes, `read` and
-        `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
+        a processor, or was kept from one by a quota), `age` seconds, `held` bytes of memory, `read`
+        and `written` bytes, open `files`, and whether it is `stopped`. Raises Gone when it or the
         target has ended."""
 
     def memory_free(self) -> int:

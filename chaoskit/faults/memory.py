@@ -38,7 +38,7 @@ class Memory(Burden[HasBurdens]):
 
     def felt(self, target: HasBurdens, work: Sequence[str], report: dict[str, float]) -> bool:
         # What a percentage came to is what the helper was told, not what it would be now.
-        return report["rss"] >= NEAR * int(work[1])
+        return report["held"] >= NEAR * int(work[1])
 
     def _bytes(self, target: HasBurdens) -> int:
         if isinstance(self.size, Share):

@@ -135,7 +135,7 @@ class Burdens(Rooted):
             "cpu": process.cpu_seconds(),
             "wanted": min(age, _wanted(process) + _held_back(helper)),
             "age": age,
-            "rss": process.rss(),
+            "held": process.shared(),
             "read": counters.get("rchar", 0),
             "written": counters.get("wchar", 0),
             "files": process.open_files() - 3,
