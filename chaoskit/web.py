@@ -19,7 +19,7 @@ from chaoskit.model.url import Tls, problem_with
 _INTERIM = range(102, 200)
 """Statuses that another follows; http.client waits for that after 100 only, and 101 is the last."""
 CAP = 1024 * 1024
-"""Bytes of a body that are read; the rest is left."""
+"""Bytes of a body that are kept; the rest is read and let go, as its time counts."""
 
 
 class RequestFailed(ChaoskitError):
@@ -32,7 +32,8 @@ class NobodyListens(RequestFailed):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """headers: by lower-case name. latency: seconds until the whole body was there.
+    """headers: by lower-case name. latency: seconds until the whole body was there, redirects that
+    were followed included.
 
     expires_in: seconds that the server's certificate is still valid; None without TLS.
     """
@@ -60,9 +61,9 @@ def send(
     timeout: seconds for the whole of it. follow: go after up to 5 redirects. place: the path of a
     Unix socket, of any length, at which to ask instead of the URL's host. Raises RequestFailed.
     """
-    end = now() + timeout
+    began = now()
     for _ in range(6):
-        answer = _ask(method, url, end, timeout, headers or {}, body, tls or Tls(), place)
+        answer = _ask(method, url, began, timeout, headers or {}, body, tls or Tls(), place)
         moved = answer.headers.get("location")
         if not follow or answer.status not in (301, 302, 303, 307, 308) or not moved:
             return answer
@@ -79,14 +80,14 @@ def send(
 def _ask(
     method: str,
     url: str,
-    end: float,
+    began: float,
     timeout: float,
     headers: Mapping[str, str],
     body: str | None,
     tls: Tls,
     place: str | None,
 ) -> Answer:
-    began = now()
+    end = began + timeout
     parts = urlsplit(url)
     host = parts.hostname or ""
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -112,6 +113,8 @@ def _ask(
         _check_head(response, bounded.ended)
         # It would look for chunks where there can be no body.
         data = response.read(CAP) if response.length != 0 else b""
+        while len(data) == CAP and response.length != 0 and response.read(CAP):
+            pass
         if bounded.ended and (response.chunked or response.length):
             raise http.client.IncompleteRead(data)  # http.client does not tell all of them.
         return Answer(

@@ -30,6 +30,10 @@ class IsContainer(Protocol):
         """When the incarnation that is hurt was started: with the key it names it. Raises Gone."""
 
     @property
+    def restarts(self) -> int:
+        """How often its restart policy had started it by then."""
+
+    @property
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
 

@@ -71,7 +71,8 @@ class HasFiles(Protocol):
         """The key of our filler file in that folder: an absolute path, seen from the host."""
 
     def mark_of(self, key: str) -> str | None:
-        """The mark in that file; None when there is no file; its first line when not ours."""
+        """The mark in that file; None when there is no file; its first line when not ours. Raises
+        ChaoskitError when its disk is not mounted."""
 
     def grow(self, key: str, size: int | None, until: float | None) -> None:
         """Make the filler (O_EXCL) and let it grow to `size` bytes, or until the file system is

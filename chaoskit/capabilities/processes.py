@@ -21,6 +21,9 @@ class Proc(Protocol):
     def state(self) -> str:
         """`running`, `stopped` or `traced`; a zombie is Gone."""
 
+    def age(self) -> float:
+        """Seconds since it was started."""
+
     def stopping(self) -> bool:
         """Whether it has stopped, or a SIGSTOP that was sent is about to stop it."""
 
@@ -61,14 +64,18 @@ class HasRole(HasProcesses, Protocol):
         """A process for people, on one line."""
 
     def peers(self) -> list[Proc]:
-        """All that match the role now (protected ones left out)."""
+        """All that match the role now (protected ones left out), without the newcomers."""
+
+    def newcomers(self) -> bool:
+        """Whether somebody matches who was not there when this target was found, and who has begun
+        too recently to tell whether he stays."""
 
     @property
     def complement(self) -> int:
         """How many matched when this target was found."""
 
     def successors(self) -> list[Proc]:
-        """Those that match now and were not there when this target was found, oldest first."""
+        """The peers that were not there when this target was found, oldest first."""
 
     def start(self, command: str | tuple[str, ...], token: str) -> None:
         """Start a process that outlives chaoskit, its output in the run's folder, and which can be

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.cli.common import abandoned, add_json, add_var, open_state, state_option
-from chaoskit.errors import ChaoskitError, InputError
+from chaoskit.errors import ChaoskitError, Gone, InputError
 from chaoskit.report.stream import printable, say, say_json, tell, width
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]], lis
         problem = ""
         try:
             left.end()
+        except Gone:
+            pass  # By itself, since it was seen.
         except (ChaoskitError, OSError) as error:
             code, problem = 5, str(error) or type(error).__name__
         removed.append({"run": left.run, "kind": left.kind, "text": left.text, "problem": problem})

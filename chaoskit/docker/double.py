@@ -17,6 +17,7 @@ from chaoskit.docker import endpoints, recipe
 from chaoskit.docker.client import Daemon
 from chaoskit.docker.recipe import Recipe
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.model.container import ContainerState
 
 
 class Replaced(Gone):
@@ -84,6 +85,11 @@ class Double:
             if self.marked(told):
                 self._rename(id)
             self._daemon.do(lambda api: api.start(id))
+            if not (state := ContainerState.of(self._daemon.inspect(id))).runs:
+                raise ChaoskitError(
+                    f"{self._name} was made and started again and has ended again with exit code "
+                    f"{state.exit}: `docker logs` tells why"
+                )
         except Replaced:
             raise
         except Gone as error:

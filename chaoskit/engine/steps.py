@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import backoff, now
 from chaoskit.engine.casualties import Casualties
+from chaoskit.engine.outcomes import Outcomes
 from chaoskit.engine.standing import Standing
 from chaoskit.engine.upkeep import Upkeep
 from chaoskit.errors import ChaoskitError, Gone, Interrupted, Refused, StateError
@@ -21,7 +22,7 @@ from chaoskit.model.experiment import (
     Step,
     WaitAction,
 )
-from chaoskit.model.fault import Fault, Outcome
+from chaoskit.model.fault import Fault
 from chaoskit.model.params import freeze, freeze_value
 from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 UNDO_SECONDS = 20.0
 """What the guardian grants an undo, beyond the fault's own patience, before it takes over."""
-
-OUTCOME_EVERY = 0.05
-"""Seconds between two questions to a fault that others answer."""
 
 
 class NotInjected(Exception):
@@ -161,16 +159,18 @@ class Steps:
         self.promise(number)
         done: list[Target] = []
         groups: dict[str, list[Live]] = {}
+        outcomes = Outcomes(session, number, fault, groups)
         ended = None
         try:
-            for pick in step.stages or (step.pick,):
+            picks = step.stages or (step.pick,)
+            for stage, pick in enumerate(picks, 1):
                 new = self._casualties.choose(number, step, pick, done)
                 if not done:
                     labels = tuple(target.label for target in new)
                     self._begin(number, step, "fault", step.hold, labels)
-                self._inject(number, step, new, groups)
+                self._inject(number, step, new, groups, outcomes)
                 done += new
-                self._prove(number, fault, groups, "injected")
+                self._prove(number, fault, groups, "injected", outcomes)
                 since = now()
                 session.say(
                     "injected",
@@ -179,9 +179,12 @@ class Steps:
                     targets=[target.label for target in done],
                     until=since - session.journal.began + step.hold,
                 )
-                self._hold(number, step, groups, since)
+                self._hold(number, step, groups, outcomes, since)
+                if stage == len(picks):
+                    outcomes.close()
+                self._let_gates_see(number, since)
             ended = now()
-            self._prove(number, fault, groups, "held")
+            self._prove(number, fault, groups, "held", outcomes)
         finally:
             ended = ended or now()
             self._release(number, step, groups, ended)
@@ -192,6 +195,7 @@ class Steps:
         step: FaultStep,
         targets: Sequence[Target],
         groups: dict[str, list[Live]],
+        outcomes: Outcomes,
     ) -> None:
         """On all targets side by side, all or nothing."""
         errors: list[BaseException] = []
@@ -203,6 +207,7 @@ class Steps:
                 if errors:
                     return
                 self.inject(number, step.fault, target, self.lives, groups[target.key])
+                outcomes.hurt(target)
             except BaseException as error:
                 errors.append(error)
 
@@ -268,7 +273,12 @@ class Steps:
                 self.session.abort.pull("disk", journal.trouble)
 
     def _prove(
-        self, number: str, fault: Fault[Any], groups: dict[str, list[Live]], when: str
+        self,
+        number: str,
+        fault: Fault[Any],
+        groups: dict[str, list[Live]],
+        when: str,
+        outcomes: Outcomes,
     ) -> None:
         """Is the effect really there, on every target? If not, the step was not what it says."""
         missing: dict[str, Target] = {}
@@ -284,6 +294,8 @@ class Steps:
                     if lives and not _took(fault, lives)
                 }
                 unknown = ""
+                for target in missing.values():
+                    outcomes.hurt(target)  # Who still lives has yet to be replaced.
             except (Interrupted, StateError):
                 raise
             except (OSError, ChaoskitError) as error:
@@ -301,21 +313,23 @@ class Steps:
             raise NotInjected(f"{fault.name} on {whom} ended before its time")
 
     def _hold(
-        self, number: str, step: FaultStep, groups: dict[str, list[Live]], since: float
+        self,
+        number: str,
+        step: FaultStep,
+        groups: dict[str, list[Live]],
+        outcomes: Outcomes,
+        since: float,
     ) -> None:
-        """Hold, ask the faults that others answer, and let every gate see it at least once."""
+        """Hold, and ask the faults that others answer."""
         session, fault = self.session, step.fault
         cancel = session.abort.cancel
-        answers = type(fault).outcome is not Fault.outcome
-        open_groups = dict(groups) if answers else {}
         upkeep = Upkeep(self, number, step, groups)
         end = since + step.hold
         session.guard.expect(
             number, step.hold + fault.patience + session.slowest_reading + UNDO_SECONDS
         )
         while (left := end - now()) > 0:
-            often = OUTCOME_EVERY if open_groups else upkeep.every
-            if cancel.wait(min(left, often)):
+            if cancel.wait(min(left, outcomes.every, upkeep.every)):
                 raise Interrupted("the run is aborting")
             try:
                 upkeep.turn()
@@ -323,30 +337,16 @@ class Steps:
                 raise
             except (OSError, ChaoskitError) as error:
                 raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
-            for key, lives in list(open_groups.items()):
-                if cancel.is_set:
-                    break
-                changes = [live.cell.change for live in lives]
-                if outcome := fault.outcome(lives[0].target, changes, now() - since):
-                    del open_groups[key]
-                    self._outcome(number, lives[0].target, outcome)
-        for lives in open_groups.values():
-            changes = [live.cell.change for live in lives]
-            if last := fault.no_outcome(lives[0].target, changes, now() - since):
-                self._outcome(number, lives[0].target, last)
+            outcomes.ask()
+
+    def _let_gates_see(self, number: str, since: float) -> None:
+        """Every gate at least once."""
+        session, cancel = self.session, self.session.abort.cancel
         session.watch.seen_since(since, cancel)
         if cancel.is_set:
             raise Interrupted("the run is aborting")
         session.missed(f"step {number}: ", since)
         self.promise(number)
-
-    def _outcome(self, number: str, target: Target, outcome: Outcome) -> None:
-        told = f"{target.label}: {outcome.text}"
-        self.session.say("outcome", told, step=number, told=told, held=outcome.held)
-        if outcome.unknown:
-            self.session.findings.add(Verdict.INCONCLUSIVE, f"step {number}: {told}")
-        elif outcome.held is False:
-            self.session.findings.add(Verdict.DEVIATED, f"step {number}: {told}")
 
     def _release(
         self, number: str, step: FaultStep, groups: dict[str, list[Live]], ended: float

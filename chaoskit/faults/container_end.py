@@ -117,8 +117,10 @@ class EndContainer(Fault[IsContainer]):
             with contextlib.suppress(Gone):
                 state = target.state()
                 if state.runs and state.started != target.started:
-                    # How long it was away is the daemon's to say: our looks have gaps.
-                    away = elapsed if state.away is None else state.away
+                    # How long it was away is the daemon's to say: our looks have gaps. But of one
+                    # that ended again and again it tells the last time only.
+                    once = state.restarts <= target.restarts + 1
+                    away = state.away if once and state.away is not None else elapsed
                     told = f"it runs again after {show_duration(away)}{self.by(state)}"
                     return self._answer(told, away)
             if new := target.successors():

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from chaoskit.capabilities import HasBurdens, HasFiles
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.faults.burden import Burden
-from chaoskit.helpers.burden import SPAN
+from chaoskit.helpers.burden import BLOCK, SPAN
 from chaoskit.model.units import Rate, show_size
 
 START = 0.2
@@ -64,12 +64,14 @@ class DiskLoad(Burden[HasBurdensAndFiles]):
         self, target: HasBurdensAndFiles, work: Sequence[str], report: dict[str, float]
     ) -> bool:
         age = report["age"] - START
+        # Whole blocks: what the interpreter has read of itself is less than one.
+        loaded = report["read"] // BLOCK * BLOCK
         read, write = float(work[2]), float(work[3])
         # What is read was written first, and that is not part of the load.
         written = report["written"] - (SPAN if read else 0)
         return (
             age > 0
             and not report["stopped"]
-            and report["read"] >= NEAR * read * age
+            and loaded >= NEAR * read * age
             and written >= NEAR * write * age
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaoskit.capabilities import HasRole, Proc
-from chaoskit.clock import backoff, until
+from chaoskit.clock import backoff, now, until
 from chaoskit.errors import ChaoskitError, Gone, Refused
 from chaoskit.model.fault import Change, Ends, Fault, Found, Outcome
 from chaoskit.model.units import Command, Duration, Json, show_duration
@@ -125,6 +125,9 @@ class Kill(Fault[HasRole]):
                 process.signal(signal.SIGKILL)
         if not until(lambda: not any(map(_alive, doomed)), _DEATH):
             raise ChaoskitError("it has been sent SIGKILL and has not ended")
+        # Whoever has just begun may stay: then it is back, and a second one would be too many.
+        if target.has_role:
+            until(lambda: self._filled(target) or not target.newcomers(), _TRIAL * 2)
         if _alive(target.process(change.key)) or self._filled(target):
             return
         token = _token(target)
@@ -140,13 +143,15 @@ class Kill(Fault[HasRole]):
             new = target.successors()
             if not new or len(target.peers()) < target.complement:
                 return None
-        except Refused:
+            after = max(0.0, elapsed - new[-1].age())
+            told = f"replaced by {target.describe(new[-1])} after {show_duration(after)}"
+        except (Refused, Gone):
             return None  # A pid file that is being written: it may be there at the next look.
-        held = None if self.replaced_within is None else elapsed <= self.replaced_within
-        late = f", later than {show_duration(self.replaced_within or 0)}" if held is False else ""
-        return Outcome(
-            f"replaced by {target.describe(new[-1])} after {show_duration(elapsed)}{late}", held
-        )
+        if self.replaced_within is None:
+            return Outcome(told)
+        held = after <= self.replaced_within
+        late = "" if held else f", later than {show_duration(self.replaced_within)}"
+        return Outcome(told + late, held)
 
     def no_outcome(
         self, target: HasRole, changes: Sequence[Change], elapsed: float
@@ -155,6 +160,11 @@ class Kill(Fault[HasRole]):
             return Outcome("a pid has no role: whether somebody took its place is unknown", None)
         expected = self.replaced_within
         try:
+            began = now()
+            # Who has begun at the last moment has taken its place, if he stays.
+            until(lambda: not target.newcomers(), _TRIAL * 2)
+            if late := self.outcome(target, changes, elapsed + now() - began):
+                return late
             target.peers()
         except Refused as error:
             told = f"whether somebody took its place cannot be seen: {error}"

@@ -141,10 +141,13 @@ class PacketFault(Fault[HasNetwork]):
             for chain, word in (("taken", "that came"), ("sent", "that left"))
             if chain in found
         ]
-        if not sum(map(found.__getitem__, found)):
+        if not any(found.values()):
             picked = self.picked()
             named = bool(self.whom or picked.peer_ports or picked.own_ports)
             return Outcome("no packet came by that it was meant for", unknown=named)
+        if not (found.get("taken") or found.get("sent")):
+            by = found.get("came", 0) + found.get("left", 0)
+            return Outcome(f"packets {self.done}: none of {by} that came by")
         return Outcome(f"packets {self.done}: {', '.join(counts)}")
 
     def _table(self, target: HasNetwork, addresses: tuple[list[str], list[str]]) -> Table:

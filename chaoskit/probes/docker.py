@@ -106,9 +106,14 @@ class DockerProbe(ContainerMatch, Probe):
             before = self._stats(running)
             context.cancel.wait(min(FIRST_LOOK, self.timeout / 4))
         used = context.memory["used"] = self._stats(running)
-        both = [(before[id], one) for id, one in used.items() if id in before]
+        # One that was restarted has begun to count anew: what it used in between is not known.
+        both = [
+            (before[id], one)
+            for id, one in used.items()
+            if id in before and one["cpu"] >= before[id]["cpu"]
+        ]
         if not both:
-            raise ProbeError("none of them was there at the last reading")
+            raise ProbeError("none of them was running at the last reading and has since")
 
         def by_second(name: str) -> float:
             # By the daemon's own clock: how long it took to answer is no part of it.
@@ -140,10 +145,20 @@ class DockerProbe(ContainerMatch, Probe):
         lines = context.memory.get("lines")
         if lines is None:
             assert self.log is not None
-            lines = context.memory["lines"] = Lines(re.compile(self.log), time.time())
+            lines = context.memory["lines"] = Lines(re.compile(self.log), self._now())
         count = lines.read(self.daemon(), ids)
         found: dict[str, Json] = {"lines": count, "lines-total": lines.total}
         return found if lines.last is None else found | {"line": lines.last}
+
+    def _now(self) -> float:
+        """Seconds of the wall clock that stamps the logs: the daemon's."""
+        daemon = self.daemon()
+        if daemon.where.url.startswith("unix:"):
+            return time.time()
+        try:
+            return seconds_of(daemon.look(lambda api: api.info())["SystemTime"])
+        except (KeyError, TypeError, ValueError):
+            return time.time()
 
 
 def _states(states: Sequence[ContainerState]) -> dict[str, Json]:

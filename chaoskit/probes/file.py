@@ -6,13 +6,15 @@ import os
 import stat
 import time
 from dataclasses import dataclass
+from typing import IO
 
+from chaoskit.clock import now
 from chaoskit.errors import ProbeError
 from chaoskit.model.probe import Context, Probe, Reading
 from chaoskit.model.units import Duration, Json, Unit
 
 CAP = 1024 * 1024
-"""Bytes of a file that are read."""
+"""Bytes of a file's text that are read, and of which its lines are counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,19 @@ class FileProbe(Probe):
                 raise ProbeError(f"{path} cannot be read: {error.strerror}") from error
             with os.fdopen(file, "rb") as opened:
                 data = opened.read(CAP)
-            reading["text"] = data.decode(errors="replace")
-            reading["lines"] = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+                reading["text"] = data.decode(errors="replace")
+                reading["lines"] = self._lines(data, opened)
         return reading
+
+    def _lines(self, data: bytes, rest: IO[bytes]) -> int:
+        """Raises ProbeError when the rest is too long to be counted in time."""
+        lines, last, end = 0, b"\n", now() + self.timeout
+        while data:
+            lines, last = lines + data.count(b"\n"), data[-1:]
+            if now() > end:
+                raise ProbeError(f"{self.path} is too long to count its lines in {self.timeout:g}s")
+            data = rest.read(CAP)
+        return lines + (last != b"\n")
 
     def describe(self) -> str:
         return f"file {self.path}"

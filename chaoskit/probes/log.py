@@ -18,6 +18,8 @@ BURST = 16 * CHUNK
 """Bytes that one reading takes at most; the next one goes on from there."""
 LONGEST = 64 * 1024
 """Bytes of a line that are searched."""
+SEEN = 64
+"""Bytes by which a log that was written anew is known."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class _Tail:
         self._wanted = wanted
         self._file: IO[bytes] | None = None
         self._rest = b""
+        self._seen = b""
         with contextlib.suppress(FileNotFoundError):  # One that comes is read from its start.
             self._open(from_end=True)
 
@@ -82,13 +85,15 @@ class _Tail:
                 self._open(from_end=False)
             file = self._file
             assert file is not None
-            # Truncated in place (copytruncate): what is there now is all new.
-            if os.fstat(file.fileno()).st_size < file.tell():
+            # Truncated in place (copytruncate, a restart with `>`): what is there now is all new,
+            # and it may be longer already than what was.
+            if self._before(file) != self._seen:
                 file.seek(0)
                 self._rest = b""
             while budget > 0 and (data := file.read(min(CHUNK, budget))):
                 budget -= len(data)
                 count += self._take(data)
+            self._seen = self._before(file)
             if budget <= 0 and file.tell() < os.fstat(file.fileno()).st_size:
                 self.total += count
                 raise ProbeError(f"{self._path} has more new lines than one reading takes")
@@ -109,6 +114,13 @@ class _Tail:
         self._file = self._path.open("rb")
         if from_end:
             self._file.seek(0, os.SEEK_END)
+        self._seen = self._before(self._file)
+
+    def _before(self, file: IO[bytes]) -> bytes:
+        """The last bytes before the place that is read next: other ones, or none, when another
+        text has taken this one's place."""
+        place = file.tell()
+        return os.pread(file.fileno(), min(place, SEEN), max(0, place - SEEN))
 
     def _replaced(self, file: IO[bytes]) -> bool:
         try:

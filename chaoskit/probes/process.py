@@ -36,6 +36,7 @@ class ProcessProbe(ProcessMatch, Probe):
         """Sums over all that match. Where none does, `count` is 0 and the rest is not there."""
         found = self._find()
         if not found:
+            context.memory.pop("cpu", None)  # Whoever comes was not there at the last reading.
             return {"count": 0}
         before = context.memory.get("cpu")
         if before is None:
@@ -43,7 +44,11 @@ class ProcessProbe(ProcessMatch, Probe):
             context.cancel.wait(min(FIRST_LOOK, self.timeout / 2))
         at, used = now(), _cpu(found)
         context.memory["cpu"] = (at, used)
-        spent = sum(seconds - before[1].get(key, 0.0) for key, seconds in used.items())
+        spent = 0.0
+        for key, (seconds, age) in used.items():
+            # Of one that matches only now and is older, nobody knows when it spent that.
+            begun_since = age <= at - before[0]
+            spent += seconds - before[1].get(key, (0.0 if begun_since else seconds, 0.0))[0]
         reading: dict[str, Json] = {
             "count": len(found),
             "cpu": max(0.0, spent) / max(at - before[0], 1e-6),
@@ -72,10 +77,10 @@ class ProcessProbe(ProcessMatch, Probe):
         return f"process {self.written()}"
 
 
-def _cpu(found: list[Process]) -> dict[str, float]:
-    """Seconds of processor time by incarnation."""
+def _cpu(found: list[Process]) -> dict[str, tuple[float, float]]:
+    """Seconds of processor time, and its age, by incarnation."""
     used = {}
     for process in found:
         with contextlib.suppress(Gone):
-            used[process.key] = process.cpu_seconds()
+            used[process.key] = process.cpu_seconds(), process.age()
     return used

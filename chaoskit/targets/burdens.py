@@ -22,13 +22,15 @@ from chaoskit.cgroups import (
     time_group,
     to_join,
 )
-from chaoskit.clock import now
+from chaoskit.clock import now, until
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.procfs import Process, not_inherited, processes, tree
 from chaoskit.targets.rooted import Rooted
 
 _PROGRAM = Path(__file__).parent.parent / "helpers" / "burden.py"
 
+_DEATH = 30.0
+"""Seconds that a helper may take to be gone after SIGKILL: freeing much memory takes its time."""
 _MEMBERS = "cgroup.procs"
 _HELD = "held"
 """The note of how long its control group's quota had held processes back before."""
@@ -121,6 +123,8 @@ class Burdens(Rooted):
                 if self.inside:
                     take_out(helper.process)
                 helper.process.signal(signal.SIGKILL)
+                # Its arguments are gone before its memory is: looked for by them it would be over.
+                until(lambda h=helper: not h.process.alive(), _DEATH)  # type: ignore[misc]
 
     def burden_work(self, mark: str) -> list[str]:
         """What the helper was told to do. Raises Gone."""

@@ -101,7 +101,9 @@ class ContainerTarget(
 
     @property
     def label(self) -> str:
-        image = self.image.removeprefix("sha256:")[:_SHOWN] if _is_id(self.image) else self.image
+        # An image without a name is called by its id, which is long.
+        named = not self.image.startswith("sha256:")
+        image = self.image if named else self.image.removeprefix("sha256:")[:_SHOWN]
         return f"container {self.name} ({image})"
 
     @property
@@ -128,6 +130,10 @@ class ContainerTarget(
     def started(self) -> str:
         """When the incarnation was started, as the daemon writes it."""
         return self._known()[0]
+
+    @property
+    def restarts(self) -> int:
+        return ContainerState.of(self.told).restarts
 
     @property
     def root(self) -> Process:  # type: ignore[override]  # Looked up when asked for.
@@ -170,11 +176,13 @@ class ContainerTarget(
         return ContainerState.of(self.daemon.inspect(self.id))
 
     def paused(self) -> bool:
-        """Whether its incarnation is frozen: seen here where it can be, which costs the daemon
-        nothing. Raises Gone, NoDaemon."""
+        """Whether its incarnation is frozen. Raises Gone, NoDaemon."""
+        # Seen here it costs the daemon nothing. Unseen it may be all the same: a control group is
+        # not readable from everywhere, and a sandbox (gVisor, Kata) is frozen in another way.
         if self.here:
             self.root.stat()
-            return frozen(self.root.pid)
+            if frozen(self.root.pid):
+                return True
         state = self.state()
         if not state.runs or state.started != self.started:
             raise Gone("it was restarted or has ended")
@@ -402,9 +410,9 @@ class ContainerTarget(
         self.daemon.do(lambda api: api.restart(self.id, timeout=round(grace)), longer=grace)
 
     def start(self) -> None:
-        self.daemon.do(lambda api: api.start(self.id))
-
-
-def _is_id(image: str) -> bool:
-    """An image without a name is called by its id, which is long."""
-    return image.startswith("sha256:")
+        try:
+            self.daemon.do(lambda api: api.start(self.id))
+        except Gone as error:
+            # Its network may be what was not found: somebody removed that while it did not run.
+            self.state()
+            raise ChaoskitError(f"it cannot be started: {error}") from error

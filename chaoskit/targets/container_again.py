@@ -141,7 +141,8 @@ class ContainerAgain:
         fresh = recipe.never_started(told)
         if double.marked(told):
             return (Standing.AWAY if fresh else Standing.TAKEN), ""
-        if fresh or recipe.lacks(kept, told):
+        # It ran before: one that has ended at once is not what was there.
+        if fresh or not ContainerState.of(told).runs or recipe.lacks(kept, told):
             return Standing.PART, ""
         differs = recipe.differs(kept, told)
         return (Standing.OTHERWISE if differs else Standing.AGAIN), differs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.mounts import mount_at, mounts_of
 from chaoskit.targets.rooted import Rooted
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 PART = 32 * 1024 * 1024
 """Bytes that are added at a time; between two parts the disk is measured anew."""
+
+FLEETING = ("tmpfs", "ramfs", "overlay")
+"""File systems that are gone with their files when they are not mounted, or whose files lie on
+another one."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NAME = re.compile(r"\.chaoskit-.+-\d[\d.]*-[0-9a-f]+(-\d+)?")
@@ -62,8 +68,14 @@ class Files(Rooted):
         return None
 
     def mark_of(self, key: str) -> str | None:
-        """The mark in the file; None when there is none; what else it is when it is not ours."""
-        return _mark_of(_now_at(key))
+        """The mark in the file; None when there is none; what else it is when it is not ours.
+        Raises ChaoskitError when its disk is not mounted: there it would still be."""
+        path = _now_at(key)
+        if (mark := _mark_of(path)) is None and (point := self._mounted_then()) is not None:
+            mount = mount_at(os.path.dirname(path), mounts_of())
+            if mount is None or mount.point != point:
+                raise ChaoskitError(f"{point} is not mounted, so its files cannot be looked at")
+        return mark
 
     def grow(self, key: str, size: int | None, until: float | None) -> None:
         """See the capability. Raises Interrupted between two parts, Gone, OSError."""
@@ -74,6 +86,7 @@ class Files(Rooted):
         except FileNotFoundError:
             self.root.stat()
             raise
+        self._keep_mount(path)
         try:
             # A volume may be gone from its place when the target has ended. What was opened is
             # what the target sees, if it is alive after the opening.
@@ -96,6 +109,23 @@ class Files(Rooted):
         finally:
             os.close(file)
             os.close(folder)
+
+    def _keep_mount(self, path: str) -> None:
+        """Write down where the disk is mounted that the filler is about to lie on."""
+        mount = mount_at(os.path.dirname(path), mounts_of())
+        if mount is not None and mount.kind not in FLEETING:
+            with contextlib.suppress(OSError):  # The run's own disk may be the one that is full.
+                self._mount_note.write_text(mount.point)
+
+    def _mounted_then(self) -> str | None:
+        try:
+            return self._mount_note.read_text() or None
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def _mount_note(self) -> Path:
+        return self.binding.folder / f"{self.mark}.mount"
 
     def _part(self, folder: int, size: int | None, until: float | None, filled: int) -> int:
         """How many bytes to add now: other writers write and delete meanwhile."""

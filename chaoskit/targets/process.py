@@ -23,6 +23,8 @@ from chaoskit.targets.docker_protect import container_ids, container_key
 from chaoskit.targets.files import Files
 from chaoskit.targets.protect import why_protected
 
+SETTLED = 0.3
+"""Seconds that a process must have lived to count as somebody who fills a role."""
 _WIDE = 60
 """Characters of a command line that are shown."""
 
@@ -120,8 +122,16 @@ class ProcessTarget(Burdens, Files, Target):
         )
 
     def peers(self) -> list[Proc]:
-        """All that fill the role now; none where a role cannot be told."""
-        return list(self.role.find_processes(self.spared)) if self.role is not None else []
+        """All that fill the role now; none where a role cannot be told. One that has only just
+        begun does not yet: a shell's subshell and a child before its exec look like their parent
+        for a moment."""
+        return [p for p in self._alike() if p.key in self.peers_then or _age(p) >= SETTLED]
+
+    def newcomers(self) -> bool:
+        return any(p.key not in self.peers_then and _age(p) < SETTLED for p in self._alike())
+
+    def _alike(self) -> list[Process]:
+        return self.role.find_processes(self.spared) if self.role is not None else []
 
     def successors(self) -> list[Proc]:
         new = [p for p in self.peers() if p.key not in self.peers_then]
@@ -183,6 +193,13 @@ class ProcessSelector(ProcessMatch, Selector):
 
     def describe(self) -> str:
         return f"process {self.written()}"
+
+
+def _age(process: Process) -> float:
+    try:
+        return process.age()
+    except Gone:
+        return 0.0
 
 
 def _label(process: Process, redactor: Redactor) -> str:

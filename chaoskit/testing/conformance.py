@@ -142,7 +142,7 @@ class Trial:
 
     def must_be(self, before: Json, when: str) -> None:
         """Wait until the world is as it was: what a kernel ends may take a moment to be gone."""
-        if not until(lambda: self.snapshot() == before, 3.0):
+        if not until(lambda: self.snapshot() == before, 20.0):
             raise AssertionError(
                 f"{self.fault}, {when}: not restored.\nbefore: {before}\nafter:  {self.snapshot()}"
             )
@@ -151,7 +151,7 @@ class Trial:
 def effect_is_real(trial: Trial) -> None:
     """It holds, proven twice; while it is in, the world differs; afterwards it does not."""
     before = trial.snapshot()
-    runner = trial.start(hold="1s")
+    runner = trial.start(hold="2s")
     trial.wait_injected(runner)
     during = trial.snapshot()
     assert runner.wait(30) == 0, trial.latest().result().reason

@@ -180,7 +180,7 @@ def test_undone_when_the_clock_was_moved(
     (site / "sitecustomize.py").write_text(MOVED.format(str(ahead)))
     monkeypatch.syspath_prepend(site)
     before = trial.snapshot()
-    runner = trial.start(hold="60s" if killed else "1s")
+    runner = trial.start(hold="60s" if killed else "3s")
     try:
         trial.wait_injected(runner)
         for seconds in (-4e7, 4e7):

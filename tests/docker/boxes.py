@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cells
 import keeper
 from beside import SOON
 from daemons import Daemon
@@ -34,11 +36,11 @@ class Box(ContainerTarget):
     def bind(self, **more: Any) -> Binding:
         """As the runner binds it."""
         given = {"lifeline": self._reading, "ends_at": now() + 100.0} | more
-        return Binding(self.binding.run, "1", Path("/"), **given)
+        return Binding(self.binding.run, "1", self.binding.folder, **given)
 
     def undoing(self) -> None:
         """From now on as the guardian and `recover` bind it."""
-        self.binding = Binding(self.binding.run, "1", Path("/"))
+        self.binding = Binding(self.binding.run, "1", self.binding.folder)
 
     def helpers(self) -> list[Process]:
         """The processes of its helpers: the one that works and the one that stays outside."""
@@ -102,12 +104,13 @@ class Box(ContainerTarget):
 def box(daemon: Daemon, container: Container) -> Iterator[Box]:
     """The container as it runs now."""
     run = f"20261123-053812-{uuid.uuid4().hex[:6]}"
-    binding = Binding(run, "1", Path("/"))
-    (found,) = DockerSelector(id=container.id, host=daemon.url).find(binding)
-    made = Box.restore(found.ref(), binding)
-    assert isinstance(made, Box)
-    made.hold()
-    try:
-        yield made
-    finally:
-        made.close()
+    with tempfile.TemporaryDirectory(prefix="chaoskit-test-") as folder, cells.guarding(run):
+        binding = Binding(run, "1", Path(folder))
+        (found,) = DockerSelector(id=container.id, host=daemon.url).find(binding)
+        made = Box.restore(found.ref(), binding)
+        assert isinstance(made, Box)
+        made.hold()
+        try:
+            yield made
+        finally:
+            made.close()

@@ -33,14 +33,14 @@ _reading, _writing = os.pipe()
 
 def binding(step: str = "1", run: str = RUN, **more: Any) -> Binding:
     """As a run binds its targets."""
-    given = {"ends_at": now() + 100.0, "lifeline": _reading} | more
-    return Binding(run, step, Path("/"), **given)
+    given = {"ends_at": now() + 100.0, "lifeline": _reading, "folder": Path("/")} | more
+    return Binding(run, step, **given)
 
 
 @contextlib.contextmanager
-def guarding() -> Iterator[None]:
+def guarding(run: str = RUN) -> Iterator[None]:
     """A process called like the guardian: other tests look for what dead runs left, everywhere."""
-    words = ["/bin/sh", "-c", "read nothing", "chaoskit.engine.guardian", f"chaoskit-{RUN}"]
+    words = ["/bin/sh", "-c", "read nothing", "chaoskit.engine.guardian", f"chaoskit-{run}"]
     with subprocess.Popen(words, stdin=subprocess.PIPE):
         yield
 

@@ -163,9 +163,11 @@ class Daemon:
         Without `network` it has only a loopback.
         """
         options.setdefault("network_mode", None if "network" in options else "none")
-        return self.client.containers.run(
+        made = self.client.containers.run(
             image, command or None, name=name or self.name(), detach=True, **options
         )
+        _begun(made, "sleep" if image == images.BUSYBOX and not command else "")
+        return made
 
     def faketime(self, *command: str, **options: Any) -> Container:
         """Start a container whose clock libfaketime tells. Skips where there is no libfaketime."""
@@ -174,7 +176,11 @@ class Daemon:
         if not self.client.images.list(images.FAKETIME):
             self.import_tar(images.FAKETIME, images.faketime_tar())
         options = {"environment": images.FAKED} | options
-        return self.run(*command or images.FAKED_LIVE, image=images.FAKETIME, **options)
+        made = self.run(*command or images.FAKED_LIVE, image=images.FAKETIME, **options)
+        if (options["environment"] or {}).get("LD_PRELOAD"):
+            pid = _pid(made)
+            assert until(lambda: not pid or "libfaketime" in _maps(pid), START)
+        return made
 
     def network(
         self, name: str | None = None, fixed: bool = False, ipv6: bool = False, **options: Any
@@ -216,6 +222,37 @@ class Daemon:
                 network.remove()
         for volume in self.client.volumes.list():
             volume.remove(force=True)
+
+
+def _begun(container: Container, child: str) -> None:
+    """It is said to run before its program does: until then there is the daemon's helper, with its
+    limits and its memory. child: what its first process must have started, or nothing."""
+    pid = _pid(container)
+
+    def begun() -> bool:
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().startswith("runc"):
+                return False
+            below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            names = [Path(f"/proc/{one}/comm").read_text().strip() for one in below]
+        except OSError:
+            return not Path(f"/proc/{pid}").exists()
+        return not child or child in names
+
+    assert not pid or until(begun, START)
+
+
+def _pid(container: Container) -> int:
+    """Of its first process; 0 when it has ended."""
+    container.reload()
+    return int(container.attrs["State"]["Pid"])
+
+
+def _maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return "libfaketime"  # It has ended; it need not.
 
 
 _shared = contextlib.ExitStack()

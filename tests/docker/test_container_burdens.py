@@ -194,7 +194,7 @@ def test_an_exhausted_group_holds_up_no_undo(daemon: Daemon) -> None:
         target.undoing()
         for change in changes:
             fault.unmake(target, change)
-        assert until(lambda: not target.helpers(), 2.0), "it waited for a new period to die"
+        assert until(lambda: not target.helpers(), 3.0), "it waited for a new period to die"
 
 
 def test_who_kills_only_the_one_outside_ends_both(daemon: Daemon) -> None:
@@ -221,7 +221,7 @@ def test_a_closed_lifeline_ends_both_in_an_exhausted_group(daemon: Daemon) -> No
     with box(daemon, poor(daemon)) as target:
         exhaust(target)
         target.cut()
-        assert until(lambda: not target.helpers(), 2.0)
+        assert until(lambda: not target.helpers(), 3.0)
 
 
 def test_a_paused_container_holds_no_helper(daemon: Daemon) -> None:
@@ -265,7 +265,7 @@ def test_memory_is_measured_in_the_containers_limit(daemon: Daemon) -> None:
         assert fault.refuse(target) is None
         changes = inject(fault, target)
         assert proven(fault, target, changes)
-        assert target.memory() > 28 * MIB
+        assert until(lambda: target.memory() > 28 * MIB, SOON)
         # What goes on stops at the reserve, and nobody is killed for it.
         target.burden(f"{target.mark}-2", ["memory", str(200 * MIB)])
         seen: list[int] = []

@@ -276,7 +276,7 @@ def test_a_restart_does_not_bring_it_back(daemon: Daemon, tmp_path: Path, how: s
     one = trial(daemon, box.name, network, tmp_path)
     one._params["on-restart"] = how
     before = one.snapshot()
-    runner = one.start(hold="6s")
+    runner = one.start(hold="12s")
     try:
         one.wait_injected(runner)
         box.restart(timeout=1)
@@ -293,7 +293,7 @@ def test_somebody_connects_it_again(daemon: Daemon, tmp_path: Path) -> None:
     network = daemon.network(fixed=True)
     name = daemon.run(network=network.name).name
     one = trial(daemon, name, network, tmp_path)
-    runner = one.start(hold="2s")
+    runner = one.start(hold="6s")
     try:
         one.wait_injected(runner)
         connect(daemon, network, name, aliases=["other"])

@@ -286,7 +286,7 @@ def test_on_a_signal_it_takes_the_table_away(pair: Pair, number: signal.Signals)
 
 
 def test_its_time_is_limited(pair: Pair) -> None:
-    on = pair.target(pair.other, ends_at=now() + 3.0)
+    on = pair.target(pair.other, ends_at=now() + 8.0)
     fault = Dns(("a.example",))
     changes = cells.inject(fault, on)
     assert asks(pair.other, pair.servers[0], "a.example") == "192.0.2.1"
@@ -296,7 +296,7 @@ def test_its_time_is_limited(pair: Pair) -> None:
 
 
 def test_a_killed_helper_is_in_nobodys_way_for_longer_than_the_run(pair: Pair) -> None:
-    on = pair.target(pair.other, ends_at=now() + 3.0)
+    on = pair.target(pair.other, ends_at=now() + 8.0)
     fault = Dns(("a.example",))
     changes = cells.inject(fault, on)
     on.end_answering(f"{on.mark}-dns")

@@ -154,7 +154,7 @@ def test_an_update_in_the_meantime_is_somebody_elses(daemon: Daemon, tmp_path: P
     """`docker update` writes its own; that cell is left alone and told, the others come back."""
     container = daemon.run()
     state = tmp_path / "state"
-    file = write(tmp_path / "e.json", step("limit", daemon.url, hold="3s", id=container.id,
+    file = write(tmp_path / "e.json", step("limit", daemon.url, hold="8s", id=container.id,
                                            _cpu=0.2, _pids=30))  # fmt: skip
     with box(daemon, container) as target:
         before = hosts.limits(target.root.pid)
@@ -207,7 +207,7 @@ def test_a_restart_takes_the_limits_with_it(daemon: Daemon, tmp_path: Path, agai
     container.reload()
     before = hosts.limits(container.attrs["State"]["Pid"])
     state = tmp_path / "state"
-    file = limited_run(daemon, container, tmp_path, hold="6s")
+    file = limited_run(daemon, container, tmp_path, hold="12s")
     document = json.loads(file.read_text())
     document["method"][0]["on-restart"] = again
     file.write_text(json.dumps(document))
@@ -227,7 +227,7 @@ def test_a_restart_takes_the_limits_with_it(daemon: Daemon, tmp_path: Path, agai
 def test_a_container_that_is_removed_is_no_error(daemon: Daemon, tmp_path: Path) -> None:
     container = daemon.run()
     state = tmp_path / "state"
-    with running(limited_run(daemon, container, tmp_path, hold="2s"), state) as runner:
+    with running(limited_run(daemon, container, tmp_path, hold="6s"), state) as runner:
         container.remove(force=True)
         assert runner.wait(60) == 6, runner.communicate()[0]
     assert not State(state).left()

@@ -71,7 +71,7 @@ def test_a_restart_ends_the_fault_and_the_run_says_so(
 ) -> None:
     box = daemon.run(name="web", network=net)
     file = write(
-        tmp_path / "e.json", step(fault, daemon.url, hold="6s", name="web", **MORE.get(fault, {}))
+        tmp_path / "e.json", step(fault, daemon.url, hold="12s", name="web", **MORE.get(fault, {}))
     )
     with running(file, state_folder) as runner:
         box.restart(timeout=0)
@@ -85,11 +85,11 @@ def test_a_restart_is_hurt_again_where_the_file_says_so(
     daemon: Daemon, net: str, tmp_path: Path, state_folder: Path
 ) -> None:
     box = daemon.run(name="web", network=net)
-    hurt = step("drop-network", daemon.url, hold="8s", name="web") | {"on-restart": "reapply"}
+    hurt = step("drop-network", daemon.url, hold="15s", name="web") | {"on-restart": "reapply"}
     with running(write(tmp_path / "e.json", hurt), state_folder) as runner:
         assert hurt_in(box)
         box.restart(timeout=0)
-        assert until(lambda: hurt_in(box), 7)
+        assert until(lambda: hurt_in(box), 14)
         said, _ = runner.communicate(timeout=SOON)
     assert runner.returncode == 0, said
     assert "was restarted: drop-network is made again" in " ".join(said.split())
@@ -142,7 +142,7 @@ def test_what_somebody_else_takes_away_is_not_claimed_to_have_lasted(
     daemon: Daemon, tmp_path: Path, state_folder: Path
 ) -> None:
     box = daemon.run(name="web")
-    file = write(tmp_path / "e.json", step("pause", daemon.url, hold="2s", name="web"))
+    file = write(tmp_path / "e.json", step("pause", daemon.url, hold="6s", name="web"))
     with running(file, state_folder) as runner:
         box.unpause()
         said, _ = runner.communicate(timeout=SOON)
@@ -167,7 +167,7 @@ def test_who_started_a_killed_container_is_told(
     box = daemon.run(name="web", restart_policy={"Name": policy})
     box.reload()
     first = box.attrs["State"]["StartedAt"]
-    file = write(tmp_path / "e.json", step("kill", daemon.url, hold="3s", name="web"))
+    file = write(tmp_path / "e.json", step("kill", daemon.url, hold="8s", name="web"))
     with running(file, state_folder) as runner:
         if somebody:
             box.start()
@@ -181,7 +181,7 @@ def test_a_container_may_be_replaced_by_another(
 ) -> None:
     """As an orchestrator does it, which starts a new one."""
     daemon.run(name="web1", labels={"app": "web"})
-    hurt = step("kill", daemon.url, hold="4s", label="app=web", _replaced_within="4s")
+    hurt = step("kill", daemon.url, hold="10s", label="app=web", _replaced_within="10s")
     with running(write(tmp_path / "e.json", hurt), state_folder) as runner:
         daemon.run(name="web2", labels={"app": "web"})
         said, _ = runner.communicate(timeout=SOON)
@@ -208,7 +208,7 @@ def test_the_daemon_restarts_and_takes_its_containers_with_it(
     daemon: Daemon, tmp_path: Path, state_folder: Path
 ) -> None:
     boxes = [daemon.run(name="web"), daemon.run(name="db", restart_policy={"Name": "always"})]
-    hurt = step("pause", daemon.url, hold="9s", pick="all", name="*")
+    hurt = step("pause", daemon.url, hold="20s", pick="all", name="*")
     with running(write(tmp_path / "e.json", hurt), state_folder) as runner:
         daemon.kill()
         daemon.start()
@@ -225,7 +225,7 @@ def test_the_daemon_restarts_and_its_containers_live_on(
     own_daemon: Daemon, tmp_path: Path, state_folder: Path
 ) -> None:
     box = own_daemon.run(name="web")
-    file = write(tmp_path / "e.json", step("pause", own_daemon.url, hold="6s", name="web"))
+    file = write(tmp_path / "e.json", step("pause", own_daemon.url, hold="20s", name="web"))
     with running(file, state_folder) as runner:
         own_daemon.kill()
         own_daemon.start()

@@ -475,7 +475,7 @@ def test_a_role_of_two_wants_two(daemon: Daemon, tmp_path: Path) -> None:
 def test_a_whole_run_that_others_answer(daemon: Daemon, tmp_path: Path) -> None:
     daemon.run(name="web", labels=SHOP)
     one = trial(daemon, "web", tmp_path, **{"recreate": False, "replaced-within": "20s"})
-    runner = one.start(hold="3s")
+    runner = one.start(hold="8s")
     try:
         one.wait_injected(runner)
         daemon.run(name="web", labels=SHOP)

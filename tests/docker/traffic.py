@@ -21,10 +21,11 @@ from chaoskit.namespaces import in_network_of
 from chaoskit.procfs import Process
 
 R = TypeVar("R")
-SHORT = 0.4
+SHORT = 0.8
 """Seconds after which silence counts as silence: an answer takes less than a millisecond."""
 LONG = 10.0
 """Seconds in which an answer comes on a busy machine."""
+_SO_RCVBUFFORCE = 33
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
 
@@ -159,14 +160,18 @@ def echoed(made: socket.socket, data: bytes = b"ping", within: float = LONG) -> 
 def arrived(sender: socket.socket, receiver: socket.socket, to: tuple[Any, ...], count: int) -> int:
     """How many of so many datagrams come to the receiver; none fails where it is sent."""
     receiver.settimeout(0.5)
-    came = 0
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 * 2**20)
+    came, sent = 0, threading.Event()
 
     def receive() -> None:
         nonlocal came
-        with contextlib.suppress(TimeoutError):
-            while True:
-                receiver.recv(2048)
-                came += 1
+        last = False
+        while not last:
+            last = sent.is_set()  # After the end of the sender too it takes all that is there.
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    receiver.recv(2048)
+                    came += 1
 
     thread = threading.Thread(target=receive)
     thread.start()
@@ -174,6 +179,7 @@ def arrived(sender: socket.socket, receiver: socket.socket, to: tuple[Any, ...],
         sender.sendto(b"x" * 64, to)
         if number % 50 == 49:
             time.sleep(0.002)  # Its buffer must not overflow.
+    sent.set()
     thread.join()
     return came
 

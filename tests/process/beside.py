@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +58,11 @@ class Beside(Burdens, Files):
     """A target. Its process does what `ask` says; everything of it ends with `close`."""
 
     def __init__(self, folder: Path) -> None:
+        self._run = f"20261123-053812-{uuid.uuid4().hex[:6]}"
+        self._kept = Path(tempfile.mkdtemp(prefix="chaoskit-test-"))
+        # The last word is a guardian's: other tests look for what dead runs left, everywhere.
         self.popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", SERVANT],
+            [sys.executable, "-I", "-S", "-c", SERVANT, f"chaoskit-{self._run}"],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -65,17 +70,16 @@ class Beside(Burdens, Files):
         )
         self.root = Process.at(self.popen.pid)
         self._reading, self._writing = os.pipe()
-        self._run = f"20261123-053812-{uuid.uuid4().hex[:6]}"
         self.binding = self.bind()
 
     def bind(self, **more: Any) -> Binding:
         """As the runner binds it."""
         given = {"lifeline": self._reading, "ends_at": now() + 100.0} | more
-        return Binding(self._run, "1", Path("/"), **given)
+        return Binding(self._run, "1", self._kept, **given)
 
     def undoing(self) -> None:
         """From now on as the guardian and `recover` bind it."""
-        self.binding = Binding(self._run, "1", Path("/"))
+        self.binding = Binding(self._run, "1", self._kept)
 
     def ask(self, *words: object) -> str:
         assert self.popen.stdin is not None and self.popen.stdout is not None
@@ -114,6 +118,7 @@ class Beside(Burdens, Files):
         until(lambda: not self.helpers(), SOON)
         self.end()
         os.close(self._reading)
+        shutil.rmtree(self._kept)
 
 
 class After(Cancel):

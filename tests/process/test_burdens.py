@@ -299,5 +299,5 @@ def test_a_group_that_is_frozen_holds_no_helper(unified: Path, target: Beside, h
     assert until(lambda: "frozen 1" in (unified / "cgroup.events").read_text(), SOON)
     {"lifeline": target.cut, "target": target.end, "deadline": lambda: None}[how]()
     assert until(lambda: not target.helpers(), SOON)
-    assert _removed(unified)
+    assert until(lambda: _removed(unified), SOON)
     unified.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from beside import After, Beside, beside, inject, undo
 from disks import MIB, free, small_disk
 
-from chaoskit.errors import Interrupted, Refused
+from chaoskit.errors import ChaoskitError, Interrupted, Refused
 from chaoskit.faults.disk_fill import DiskFill
 from chaoskit.model.fault import Change, Ends, Found
 from chaoskit.targets import reserve
@@ -80,6 +81,32 @@ def test_cut_short_it_is_ours_to_take_away(target: Beside) -> None:
     assert fault.found(fault.look(target, change), change) is Found.OURS
     assert not fault.took(target, [change])
     undo(fault, target, [change])
+
+
+def test_on_a_disk_that_is_not_mounted_it_is_not_undone(
+    target: Beside, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is in memory would be gone with its mount; this one stands for one that is not.
+    monkeypatch.setattr("chaoskit.targets.files.FLEETING", ())
+    fault = DiskFill("disk", size=MIB)
+    changes = inject(fault, target)
+    away = tmp_path / "away"
+    away.mkdir()
+    subprocess.run(["mount", "--make-private", str(disk)], check=True)
+    subprocess.run(["mount", "--bind", str(disk), str(away)], check=True)
+    try:
+        subprocess.run(["umount", str(disk)], check=True)
+        target.undoing()
+        with pytest.raises(ChaoskitError, match=f"{disk} is not mounted"):
+            fault.look(target, changes[0])
+        with pytest.raises(ChaoskitError, match="is not mounted"):
+            fault.unmake(target, changes[0])
+        assert (away / Path(changes[0].key).name).exists()
+        subprocess.run(["mount", "--bind", str(away), str(disk)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(away)], check=True)
+    undo(fault, target, changes)
+    assert list(disk.iterdir()) == []
 
 
 def test_until_so_much_is_used(target: Beside, disk: Path) -> None:

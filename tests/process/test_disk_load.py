@@ -36,8 +36,8 @@ def test_it_moves_what_it_should_and_leaves_nothing(
     (process,) = target.helpers()
     mark = f"{target.mark}-1"
     assert until(lambda: target.burden_report(mark)["age"] > 2.0, SOON)
+    assert until(lambda: fault.took(target, changes), SOON)
     report = target.burden_report(mark)
-    assert fault.took(target, changes)
     # At that rate and not as fast as it can: what is read was written once, at no rate.
     once = 16 * MIB if read else 0
     most = RATE * report["age"] + 2 * MIB
@@ -75,6 +75,11 @@ def test_what_is_written_to_be_read_is_not_counted(target: Beside) -> None:
     assert not fault.felt(target, work, report | {"read": RATE - 1})
     assert not fault.felt(target, work, report | {"stopped": 1.0})
     assert not fault.felt(target, work, report | {"age": 0.1})
+    # An interpreter reads some files of its own.
+    slow = DiskLoad(".", read=MIB)
+    begun = report | {"age": 0.21, "read": 60_000.0, "written": 16.0 * MIB}
+    assert not slow.felt(target, ["disk", "/", str(MIB), "0"], begun)
+    assert slow.felt(target, ["disk", "/", str(MIB), "0"], begun | {"read": 320_000.0})
 
 
 def test_a_helper_that_was_killed_is_no_load(target: Beside) -> None:

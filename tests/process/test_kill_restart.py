@@ -170,7 +170,8 @@ def test_who_took_its_place_needs_no_restart(spawned: Spawned) -> None:
     spawned.reap(process)
     assert fault.look(made, change) == "dead"
     spawned.python()
-    assert fault.look(made, change) == "alive" and fault.took(made, [change])
+    assert until(lambda: fault.look(made, change) == "alive", 20)
+    assert fault.took(made, [change])
     fault.unmake(made, change)
     assert undo(fault, made, [change]) == [Found.WAS]
     assert starts(spawned) == 0

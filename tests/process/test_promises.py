@@ -393,7 +393,7 @@ def test_a_clock_that_jumps_changes_no_hold_and_no_gate(tmp_path: Path, victim: 
         "FAKETIME_NO_CACHE": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
-    file = write(tmp_path / "e.json", victim, "2s")
+    file = write(tmp_path / "e.json", victim, "5s")
     began = time.monotonic()
     with running(file, state, victim, env=os.environ | clock) as runner:
         for jump in ("-400d", "+1d", "+400d"):
@@ -402,7 +402,7 @@ def test_a_clock_that_jumps_changes_no_hold_and_no_gate(tmp_path: Path, victim: 
             assert victim.state() == "stopped"
         out, err = runner.communicate(timeout=30)
         assert runner.returncode == 0, out + err
-    assert 2.0 <= time.monotonic() - began < 30.0
+    assert 5.0 <= time.monotonic() - began < 30.0
     assert victim.state() == "running"
     stamps = {record["at"][:4] for record in State(state).find().records()}
     assert len(stamps) > 1, "the clock did not jump"

@@ -183,6 +183,7 @@ def test_a_successor_is_told_without_it(spawned: Spawned, tmp_path: Path) -> Non
     fault.make(made, change)
     spawned.reap(first)
     victim(spawned)
+    assert until(lambda: fault.outcome(made, [change], 0.1) is not None, 20)
     outcome = fault.outcome(made, [change], 0.1)
     assert outcome is not None and "replaced by process" in outcome.text
     assert "s3cr3t" not in outcome.text and "ss&1" not in outcome.text

@@ -194,7 +194,7 @@ def test_what_somebody_else_changed_is_stuck_and_said(
 ) -> None:
     make_link(server, echo.address)
     state = tmp_path / "state"
-    file = experiment(tmp_path, step("latency", server, "500ms", delay="100ms", direction="both"))
+    file = experiment(tmp_path, step("latency", server, "3s", delay="100ms", direction="both"))
     with running(file, state) as run:
         name = next(name for name in toxics(server) if name.endswith("latency-upstream"))
         Client(server).ask("POST", f"/proxies/hurt/toxics/{name}", change)
@@ -214,7 +214,7 @@ def test_a_toxic_that_somebody_removed_makes_the_run_inconclusive(
     server: peers.Running, echo: Echo, tmp_path: Path
 ) -> None:
     make_link(server, echo.address)
-    file = experiment(tmp_path, step("latency", server, "1s", delay="100ms"))
+    file = experiment(tmp_path, step("latency", server, "4s", delay="100ms"))
     with running(file, tmp_path / "state") as run:
         (name,) = set(toxics(server)) - {"theirs"}
         Client(server).remove("hurt", name)

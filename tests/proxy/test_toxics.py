@@ -140,14 +140,18 @@ def test_the_same_seed_draws_the_same(made: Inline) -> None:
 def test_bandwidth_of_each_connection_or_of_all(made: Inline, shared: bool) -> None:
     pairs = [made.connect() for _ in range(3)]
     made.add("bandwidth", "upstream", rate=400, shared=shared)
-    began = time.monotonic()
-    for client, _ in pairs:
-        made.send(client, bytes(60_000))
-    for _, service in pairs:
-        made.read(service, 60_000)
-    seconds = time.monotonic() - began
-    assert seconds >= (0.44 if shared else 0.14)
-    assert seconds < (2 if shared else 0.44)
+
+    def seconds() -> float:
+        began = time.monotonic()
+        for client, _ in pairs:
+            made.send(client, bytes(60_000))
+        for _, service in pairs:
+            made.read(service, 60_000)
+        return time.monotonic() - began
+
+    took = [seconds() for _ in range(3)]
+    assert min(took) >= (0.44 if shared else 0.14)
+    assert min(took) < (2 if shared else 0.44)
 
 
 def test_a_bandwidth_of_nothing_passes_nothing_until_it_is_raised(made: Inline) -> None:

