@@ -3,13 +3,15 @@
 import contextlib
 
 
-def frozen(pid: int) -> bool:
-    """Whether a control group holds the process still, v1 or v2: then it does not even die."""
+def frozen(pid: int) -> bool | None:
+    """Whether a control group holds the process still, v1 or v2: then it does not even die. None
+    when that cannot be read: from within a container, other groups are not to be seen."""
     try:
         with open(f"/proc/{pid}/cgroup") as file:
             lines = file.read().splitlines()
     except OSError:
-        return False
+        return None
+    seen = None
     for line in lines:
         _, kinds, path = line.split(":", 2)
         if "freezer" in kinds.split(","):
@@ -24,4 +26,5 @@ def frozen(pid: int) -> bool:
                 text = file.read()
                 if text.strip() == "FROZEN" or "frozen 1" in text:
                     return True
-    return False
+                seen = False
+    return seen

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import signal as signals
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from chaoskit.errors import Gone
+from chaoskit.errors import ChaoskitError, Gone
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -23,7 +24,7 @@ _STATE, _PPID, _FLAGS, _UTIME, _STIME, _THREADS, _START, _RSS = 0, 1, 6, 11, 12,
 # Positions in /proc/PID/stat, counted after the command's closing parenthesis.
 _ARGS_END, _ENV_END = 46, 48
 _KERNEL_THREAD = 0x00200000
-_EXEC = 1.0
+_EXEC = 5.0
 """Seconds that one exec may take on a machine that has no time for it."""
 
 
@@ -106,6 +107,21 @@ class Process:
             signals.pidfd_send_signal(descriptor, number)
         except ProcessLookupError as error:
             raise Gone(f"process {self.pid} has ended") from error
+        finally:
+            os.close(descriptor)
+
+    def kill(self, patience: float) -> None:
+        """SIGKILL, and wait until all of it is gone: its memory too, which its threads may still be
+        freeing when the first of them is a zombie. Raises Gone, PermissionError, ChaoskitError when
+        it has not ended so many seconds later."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} has ended") from error
+        try:
+            self.signal(signals.SIGKILL)
+            if not select.select([descriptor], [], [], patience)[0]:
+                raise ChaoskitError(f"process {self.pid} was sent SIGKILL and has not ended")
         finally:
             os.close(descriptor)
 
@@ -198,10 +214,9 @@ class Process:
 
     def age(self) -> float:
         """Seconds since it was started."""
-        with open("/proc/uptime") as file:
-            up = float(file.read().split()[0])
         self.stat()
-        return max(0.0, up - self.start / _TICKS)
+        # Not by /proc/uptime, which is the container's own where lxcfs makes it.
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.start / _TICKS)
 
     def rss(self) -> int:
         """Resident memory in bytes."""

@@ -163,8 +163,8 @@ def _scan(state: State, args: Namespace) -> tuple[int, list[dict[str, Any]], lis
         problem = ""
         try:
             left.end()
-        except Gone:
-            pass  # By itself, since it was seen.
+        except (Gone, FileNotFoundError):
+            continue  # By itself, since it was seen.
         except (ChaoskitError, OSError) as error:
             code, problem = 5, str(error) or type(error).__name__
         removed.append({"run": left.run, "kind": left.kind, "text": left.text, "problem": problem})

@@ -41,6 +41,7 @@ class Casualties:
             with self._guard:
                 hurt = {key: keys for key, (_, keys) in self._hurt.items()}
             prefer = {target.key for target in done} or set(session.planned)
+            lost, spent = self._lost(step, done)
             choice = choose(
                 step,
                 pick,
@@ -49,17 +50,15 @@ class Casualties:
                 session.seed,
                 held=claims.others(session.state, session.folder.id),
                 hurt=hurt,
-                lost=self._lost(step),
+                lost=lost,
+                spent=spent,
                 prefer=prefer,
             )
             if choice.refusals:
                 raise Refused("; ".join(choice.refusals))
-            if len(choice.targets) > (named := session.named.get(number, 0)):
-                raise Refused(
-                    f"{step.selector.describe()}: {len(choice.targets)} would be hurt by now, the "
-                    f"plan named {named}"
-                )
             what = step.selector.describe()
+            if (hurt_then := len(choice.targets) + spent) > (named := session.named.get(number, 0)):
+                raise Refused(f"{what}: {hurt_then} would be hurt by now, the plan named {named}")
             self._most[what] = max(self._most.get(what, 0), choice.matched)
             had = {target.key for target in done}
             new = [target for target in choice.targets if target.key not in had]
@@ -77,13 +76,16 @@ class Casualties:
                     self._hurt[target.key] = (times + 1, target.claim().keys)
         return new
 
-    def _lost(self, step: FaultStep) -> int:
-        """How many of those that this run ended for good have no successor yet."""
-        ended = self._ended.get(step.selector.describe(), set())
-        if not ended:
-            return 0
-        now_there = len(step.selector.find(self.session.binding("0")))
-        return max(0, min(len(ended), self._most.get(step.selector.describe(), 0) - now_there))
+    def _lost(self, step: FaultStep, done: Sequence[Target]) -> tuple[int, int]:
+        """How many of those that this run ended have no successor yet; and how many of the stages
+        before match no more, whoever has taken their place."""
+        what = step.selector.describe()
+        ended, before = self._ended.get(what, set()), {target.key for target in done}
+        if not ended | before:
+            return 0, 0
+        there = {target.key for target in step.selector.find(self.session.binding("0"))}
+        lost = min(len((ended | before) - there), self._most.get(what, 0) - len(there))
+        return max(0, lost), len(before - there)
 
     def release(self, step: FaultStep, keys: Collection[str], stuck: Collection[str]) -> None:
         """The step is over. Who is stuck or ended for good stays hurt until the run is over."""

@@ -150,7 +150,7 @@ def main() -> None:
     still = False
     if why != "the runner died":
         kill(runner)
-        still = frozen(runner)
+        still = frozen(runner) is True
     header = state.header
     home, run = Path(str(header["state"])), Path(str(header["folder"])).name
     folder = bring_back(home, run, state.journal)

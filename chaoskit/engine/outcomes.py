@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,11 @@ class Outcomes:
         if self._answers:
             self._hurt[target.key] = now()
 
+    def still_there(self, target: Target) -> None:
+        """Who still lives has yet to be replaced: the time begins now."""
+        if target.key in self._hurt:
+            self._hurt[target.key] = now()
+
     @property
     def every(self) -> float:
         """Seconds until they shall be asked again."""
@@ -52,10 +57,13 @@ class Outcomes:
             if self._told(key, self._fault.outcome):
                 del self._hurt[key]
 
-    def close(self) -> None:
-        """The hold is over: what is not known by now is told as that."""
-        for key in self._hurt:
+    def close(self, held: Collection[str]) -> None:
+        """The hold of these is over: what is not known by now is told as that."""
+        for key in [key for key in self._hurt if key in held]:
+            if self._session.abort.cancel.is_set:
+                return
             self._told(key, self._fault.no_outcome)
+            del self._hurt[key]
 
     def _told(
         self, key: str, ask: Callable[[Any, Sequence[Change], float], Outcome | None]

@@ -159,6 +159,7 @@ class Steps:
         self.promise(number)
         done: list[Target] = []
         groups: dict[str, list[Live]] = {}
+        held: list[str] = []
         outcomes = Outcomes(session, number, fault, groups)
         ended = None
         try:
@@ -180,11 +181,15 @@ class Steps:
                     until=since - session.journal.began + step.hold,
                 )
                 self._hold(number, step, groups, outcomes, since)
+                held = list(groups)
                 if stage == len(picks):
-                    outcomes.close()
+                    outcomes.close(held)
                 self._let_gates_see(number, since)
             ended = now()
             self._prove(number, fault, groups, "held", outcomes)
+        except (NotInjected, Refused):
+            outcomes.close(held)  # A later stage's failure is no reason to forget an earlier's.
+            raise
         finally:
             ended = ended or now()
             self._release(number, step, groups, ended)
@@ -295,7 +300,7 @@ class Steps:
                 }
                 unknown = ""
                 for target in missing.values():
-                    outcomes.hurt(target)  # Who still lives has yet to be replaced.
+                    outcomes.still_there(target)
             except (Interrupted, StateError):
                 raise
             except (OSError, ChaoskitError) as error:

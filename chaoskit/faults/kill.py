@@ -26,6 +26,9 @@ _DEATH = 5.0
 """Seconds that a process may take to be gone after SIGKILL."""
 _TRIAL = 0.3
 """Seconds that an undo watches what it has started: a command that cannot work ends sooner."""
+_STAYS = 1.0
+"""Seconds after which somebody who matched and was no newcomer any more would be one that stays;
+where there are newcomers all the time, no more are waited for."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,7 @@ class Kill(Fault[HasRole]):
         if not until(lambda: not any(map(_alive, doomed)), _DEATH):
             raise ChaoskitError("it has been sent SIGKILL and has not ended")
         # Whoever has just begun may stay: then it is back, and a second one would be too many.
-        if target.has_role:
-            until(lambda: self._filled(target) or not target.newcomers(), _TRIAL * 2)
+        until(lambda: self._filled(target) or not target.newcomers(), _STAYS)
         if _alive(target.process(change.key)) or self._filled(target):
             return
         token = _token(target)
@@ -162,7 +164,7 @@ class Kill(Fault[HasRole]):
         try:
             began = now()
             # Who has begun at the last moment has taken its place, if he stays.
-            until(lambda: not target.newcomers(), _TRIAL * 2)
+            until(lambda: not target.newcomers(), _STAYS)
             if late := self.outcome(target, changes, elapsed + now() - began):
                 return late
             target.peers()

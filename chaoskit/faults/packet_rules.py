@@ -88,11 +88,11 @@ class Picked:
     peer_ports: tuple[tuple[int, int], ...] = ()
     own_ports: tuple[tuple[int, int], ...] = ()
 
-    def arriving(self, then: str) -> list[str]:
-        return self._rules("saddr", "sport", "dport", then)
+    def arriving(self) -> list[str]:
+        return self._rules("saddr", "sport", "dport", "taken")
 
-    def leaving(self, then: str) -> list[str]:
-        return self._rules("daddr", "dport", "sport", then)
+    def leaving(self) -> list[str]:
+        return self._rules("daddr", "dport", "sport", "sent")
 
     def _rules(self, address: str, peer_port: str, own_port: str, then: str) -> list[str]:
         rules = list(_KEEPS_THE_LINK)
@@ -106,12 +106,12 @@ class Picked:
         elif self.protocol == "icmp":
             rules.append("meta l4proto != { icmp, ipv6-icmp } return")
         if not (self.peer_ports or self.own_ports):
-            return [*rules, f"goto {then}"]
+            return [*rules, f"counter goto {then}"]
         if self.protocol == "any":
             rules.append(f"meta l4proto != {_WITH_PORTS} return")
         for end, ports in ((peer_port, self.peer_ports), (own_port, self.own_ports)):
             if ports:
-                rules.append(f"th {end} {{ {', '.join(map(_shown, ports))} }} goto {then}")
+                rules.append(f"th {end} {{ {', '.join(map(_shown, ports))} }} counter goto {then}")
         return rules
 
 
@@ -126,7 +126,7 @@ def table(
             made.set(name, kind, "interval", addresses)
     if picked.direction != "out":
         made.chain("taken", effect.on_arrival())
-        made.chain("arriving", picked.arriving(_counted(made, effect, "came", "taken")))
+        made.chain("arriving", picked.arriving())
         start = ['iifname "lo" return', UNARMED, "goto arriving"]
         made.chain("incoming", start, "input")
         # What it hands on for others, as a router does, has arrived too.
@@ -139,7 +139,7 @@ def table(
             "meta nfproto ipv6 ip6 daddr set ::1",
         ])  # fmt: skip
         made.chain("sent", effect.on_leaving())
-        made.chain("leaving", picked.leaving(_counted(made, effect, "left", "sent")))
+        made.chain("leaving", picked.leaving())
         made.chain(
             "outgoing",
             [
@@ -156,14 +156,6 @@ def table(
         )
         made.chain("lost", [f'iifname "lo" meta mark {LOST:#x} drop'], "prerouting")
     return made
-
-
-def _counted(made: Table, effect: Effect, chain: str, then: str) -> str:
-    """Where packets go to. What only some of them suffer does not tell how many there were."""
-    if not effect.when:
-        return then
-    made.chain(chain, [f"counter goto {then}"])
-    return chain
 
 
 def parse_ports(ports: Iterable[int | str]) -> tuple[tuple[int, int], ...]:

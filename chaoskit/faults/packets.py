@@ -146,7 +146,7 @@ class PacketFault(Fault[HasNetwork]):
             named = bool(self.whom or picked.peer_ports or picked.own_ports)
             return Outcome("no packet came by that it was meant for", unknown=named)
         if not (found.get("taken") or found.get("sent")):
-            by = found.get("came", 0) + found.get("left", 0)
+            by = found.get("arriving", 0) + found.get("leaving", 0)
             return Outcome(f"packets {self.done}: none of {by} that came by")
         return Outcome(f"packets {self.done}: {', '.join(counts)}")
 

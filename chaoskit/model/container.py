@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+_SANDBOXES = ("runsc", "gvisor", "kata")
+"""In the name of a runtime (`kata-runtime`, `io.containerd.runsc.v1`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
@@ -18,7 +21,8 @@ class ContainerState:
     its first process, 0 when it does not run. exit: its last exit code. restarts: how often its
     restart policy has started it again. policy: that policy, `no` when it has none. health:
     `healthy`, `unhealthy`, `starting`, or `none`. finished: when it ended last, as `started`.
-    removes_itself: it was started with `--rm`.
+    removes_itself: it was started with `--rm`. sandboxed: a kernel of its own runs it (gVisor,
+    Kata): its pid is the sandbox's, and ours neither freezes nor limits what is in it.
     """
 
     status: str
@@ -30,6 +34,7 @@ class ContainerState:
     health: str
     finished: str
     removes_itself: bool
+    sandboxed: bool
 
     @property
     def runs(self) -> bool:
@@ -62,6 +67,7 @@ class ContainerState:
             health=str((state.get("Health") or {}).get("Status") or "none"),
             finished=str(state.get("FinishedAt", "")),
             removes_itself=bool(host.get("AutoRemove")),
+            sandboxed=any(word in str(host.get("Runtime")) for word in _SANDBOXES),
         )
 
 

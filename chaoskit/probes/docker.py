@@ -112,8 +112,14 @@ class DockerProbe(ContainerMatch, Probe):
             for id, one in used.items()
             if id in before and one["cpu"] >= before[id]["cpu"]
         ]
+        found: dict[str, Json] = {
+            "memory": round(sum(one["memory"] for one in used.values())),
+            "memory-share": max(one["share"] for one in used.values()),
+        }
         if not both:
-            raise ProbeError("none of them was running at the last reading and has since")
+            if self._wanted(("cpu", "received", "sent")):
+                raise ProbeError("none of them was running at the last reading and has since")
+            return found
 
         def by_second(name: str) -> float:
             # By the daemon's own clock: how long it took to answer is no part of it.
@@ -122,13 +128,7 @@ class DockerProbe(ContainerMatch, Probe):
                 for early, late in both
             )
 
-        return {
-            "cpu": by_second("cpu"),
-            "memory": round(sum(one["memory"] for one in used.values())),
-            "memory-share": max(one["share"] for one in used.values()),
-            "received": by_second("received"),
-            "sent": by_second("sent"),
-        }
+        return found | {name: by_second(name) for name in ("cpu", "received", "sent")}
 
     def _stats(self, running: Sequence[str]) -> dict[str, dict[str, float]]:
         daemon = self.daemon()
@@ -152,11 +152,8 @@ class DockerProbe(ContainerMatch, Probe):
 
     def _now(self) -> float:
         """Seconds of the wall clock that stamps the logs: the daemon's."""
-        daemon = self.daemon()
-        if daemon.where.url.startswith("unix:"):
-            return time.time()
         try:
-            return seconds_of(daemon.look(lambda api: api.info())["SystemTime"])
+            return seconds_of(self.daemon().look(lambda api: api.info())["SystemTime"])
         except (KeyError, TypeError, ValueError):
             return time.time()
 

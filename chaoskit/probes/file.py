@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from chaoskit.clock import now
@@ -23,6 +23,7 @@ class FileProbe(Probe):
 
     path: str
     timeout: Duration = 2.0
+    wants: tuple[str, ...] = field(default=(), metadata={"internal": True})
     kind = "file"
     readings = {
         "exists": Unit.TEXT,
@@ -55,14 +56,17 @@ class FileProbe(Probe):
             with os.fdopen(file, "rb") as opened:
                 data = opened.read(CAP)
                 reading["text"] = data.decode(errors="replace")
-                reading["lines"] = self._lines(data, opened)
+                # What is not asked for is not worth reading a long file.
+                if len(data) < CAP or "lines" in self.wants:
+                    reading["lines"] = self._lines(data, opened, context)
         return reading
 
-    def _lines(self, data: bytes, rest: IO[bytes]) -> int:
+    def _lines(self, data: bytes, rest: IO[bytes], context: Context) -> int:
         """Raises ProbeError when the rest is too long to be counted in time."""
         lines, last, end = 0, b"\n", now() + self.timeout
         while data:
             lines, last = lines + data.count(b"\n"), data[-1:]
+            context.cancel.check()
             if now() > end:
                 raise ProbeError(f"{self.path} is too long to count its lines in {self.timeout:g}s")
             data = rest.read(CAP)

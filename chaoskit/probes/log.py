@@ -86,8 +86,11 @@ class _Tail:
             file = self._file
             assert file is not None
             # Truncated in place (copytruncate, a restart with `>`): what is there now is all new,
-            # and it may be longer already than what was.
-            if self._before(file) != self._seen:
+            # and it may be longer already than what was. Nothing but zeros is a hole: the writer
+            # goes on at its old place.
+            if (before := self._before(file)) != self._seen and (
+                len(before) < len(self._seen) or before.strip(b"\0")
+            ):
                 file.seek(0)
                 self._rest = b""
             while budget > 0 and (data := file.read(min(CHUNK, budget))):

@@ -38,6 +38,7 @@ def choose(
     hurt: Mapping[str, frozenset[str]] = NOBODY,
     gone: Collection[str] = (),
     lost: int = 0,
+    spent: int = 0,
     prefer: Collection[str] = (),
 ) -> Choice:
     """Find the step's targets and pick among them by the seed.
@@ -45,8 +46,9 @@ def choose(
     held: what other runs claim; it is not chosen and counts as hurt. hurt: the targets that this
     run is hurting already, each with all keys that are part of it; they count once. gone: keys
     that are not to be chosen, for an earlier step ends them for good. lost: how many of those that
-    matched once were ended by this run and have no successor. prefer: keys to take first, where
-    they still match: those of the plan, or of the stage before.
+    matched once were ended by this run and have no successor. spent: how many of the stages before
+    do not match any more: what is picked is the sum. prefer: keys to take first, where they still
+    match: those of the plan, or of the stage before.
 
     A match that is part of another target's tree is hurt with it, and counts.
     Raises Refused when the selector cannot look at all.
@@ -63,7 +65,7 @@ def choose(
         f"{t.label} is held by run {taken[t.key].run}" for t in eligible if t.key in taken
     ]
     free = [t for t in eligible if t.key not in taken and t.key not in gone]
-    wanted = pick.of(len(eligible))
+    wanted = max(0, pick.of(len(eligible) + min(lost, spent)) - spent)
     if len(free) < wanted:
         why = passed_over[-1] if passed_over else "an earlier step ends the others"
         return Choice(

@@ -22,14 +22,14 @@ from chaoskit.cgroups import (
     time_group,
     to_join,
 )
-from chaoskit.clock import now, until
+from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.procfs import Process, not_inherited, processes, tree
 from chaoskit.targets.rooted import Rooted
 
 _PROGRAM = Path(__file__).parent.parent / "helpers" / "burden.py"
 
-_DEATH = 30.0
+_DEATH = 5.0
 """Seconds that a helper may take to be gone after SIGKILL: freeing much memory takes its time."""
 _MEMBERS = "cgroup.procs"
 _HELD = "held"
@@ -122,9 +122,8 @@ class Burdens(Rooted):
             with contextlib.suppress(Gone):
                 if self.inside:
                     take_out(helper.process)
-                helper.process.signal(signal.SIGKILL)
-                # Its arguments are gone before its memory is: looked for by them it would be over.
-                until(lambda h=helper: not h.process.alive(), _DEATH)  # type: ignore[misc]
+                # Its arguments are gone before its memory is: to a look it would be over.
+                helper.process.kill(_DEATH)
 
     def burden_work(self, mark: str) -> list[str]:
         """What the helper was told to do. Raises Gone."""

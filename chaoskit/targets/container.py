@@ -159,15 +159,15 @@ class ContainerTarget(
             state = ContainerState.of(self.told)
             if not state.runs:
                 raise Gone(f"{self.label} does not run")
-            self._incarnation = (state.started, self._seen_here(state.pid))
+            self._incarnation = (state.started, self._seen_here(state))
         return self._incarnation
 
-    def _seen_here(self, pid: int) -> str:
+    def _seen_here(self, state: ContainerState) -> str:
         """A pid is a number of the daemon's machine. Here it is that process when it is in a
-        control group that is called like the container."""
+        control group that is called like the container, and no sandbox around it."""
         with contextlib.suppress(Gone, PermissionError):
-            process = Process.at(pid)
-            if self.id in container_ids(process):
+            process = Process.at(state.pid)
+            if self.id in container_ids(process) and not state.sandboxed:
                 return process.key
         return ""
 
@@ -177,12 +177,11 @@ class ContainerTarget(
 
     def paused(self) -> bool:
         """Whether its incarnation is frozen. Raises Gone, NoDaemon."""
-        # Seen here it costs the daemon nothing. Unseen it may be all the same: a control group is
-        # not readable from everywhere, and a sandbox (gVisor, Kata) is frozen in another way.
         if self.here:
             self.root.stat()
-            if frozen(self.root.pid):
-                return True
+            # Seen here it costs the daemon nothing.
+            if (seen := frozen(self.root.pid)) is not None:
+                return seen
         state = self.state()
         if not state.runs or state.started != self.started:
             raise Gone("it was restarted or has ended")
@@ -205,7 +204,7 @@ class ContainerTarget(
         state = self.state()
         if not state.runs or state.started == self.started:
             return None
-        incarnation = (state.started, self._seen_here(state.pid))
+        incarnation = (state.started, self._seen_here(state))
         return type(self)(
             self.place,
             self.id,

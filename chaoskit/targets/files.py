@@ -10,9 +10,12 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.mounts import mount_at, mounts_of
+from chaoskit.procfs import boot_id
+from chaoskit.targets.reserve import IN_MEMORY
 from chaoskit.targets.rooted import Rooted
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 PART = 32 * 1024 * 1024
 """Bytes that are added at a time; between two parts the disk is measured anew."""
 
-FLEETING = ("tmpfs", "ramfs", "overlay")
+FLEETING = (*IN_MEMORY, "overlay")
 """File systems that are gone with their files when they are not mounted, or whose files lie on
 another one."""
 
@@ -71,10 +74,16 @@ class Files(Rooted):
         """The mark in the file; None when there is none; what else it is when it is not ours.
         Raises ChaoskitError when its disk is not mounted: there it would still be."""
         path = _now_at(key)
-        if (mark := _mark_of(path)) is None and (point := self._mounted_then()) is not None:
+        if (mark := _mark_of(path)) is None and (then := self._mount_then(key)):
+            point, device, boot = then
             mount = mount_at(os.path.dirname(path), mounts_of())
-            if mount is None or mount.point != point:
-                raise ChaoskitError(f"{point} is not mounted, so its files cannot be looked at")
+            now = os.fsencode(mount.point) if mount else b"nothing"
+            same = boot != boot_id().encode() or (mount and mount.device.encode() == device)
+            if now != point or not same:
+                raise ChaoskitError(
+                    f"what was mounted at {os.fsdecode(point)} is not mounted there any more, so "
+                    "its files cannot be looked at"
+                )
         return mark
 
     def grow(self, key: str, size: int | None, until: float | None) -> None:
@@ -86,8 +95,8 @@ class Files(Rooted):
         except FileNotFoundError:
             self.root.stat()
             raise
-        self._keep_mount(path)
         try:
+            self._keep_mount(key, path)
             # A volume may be gone from its place when the target has ended. What was opened is
             # what the target sees, if it is alive after the opening.
             self.root.stat()
@@ -110,22 +119,24 @@ class Files(Rooted):
             os.close(file)
             os.close(folder)
 
-    def _keep_mount(self, path: str) -> None:
+    def _keep_mount(self, key: str, path: str) -> None:
         """Write down where the disk is mounted that the filler is about to lie on."""
         mount = mount_at(os.path.dirname(path), mounts_of())
         if mount is not None and mount.kind not in FLEETING:
             with contextlib.suppress(OSError):  # The run's own disk may be the one that is full.
-                self._mount_note.write_text(mount.point)
+                words = (os.fsencode(mount.point), mount.device.encode(), boot_id().encode())
+                self._mount_note(key).write_bytes(b"\0".join(words))
 
-    def _mounted_then(self) -> str | None:
+    def _mount_then(self, key: str) -> list[bytes]:
+        """Where it was mounted, its device, and in which boot that was; nothing if not known."""
         try:
-            return self._mount_note.read_text() or None
-        except (OSError, ValueError):
-            return None
+            found = self._mount_note(key).read_bytes().split(b"\0")
+        except OSError:
+            return []
+        return found if len(found) == 3 else []
 
-    @property
-    def _mount_note(self) -> Path:
-        return self.binding.folder / f"{self.mark}.mount"
+    def _mount_note(self, key: str) -> Path:
+        return self.binding.folder / f"{self.mark}-{crc32(os.fsencode(key)):08x}.mount"
 
     def _part(self, folder: int, size: int | None, until: float | None, filled: int) -> int:
         """How many bytes to add now: other writers write and delete meanwhile."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -176,6 +177,11 @@ class ProcessSelector(ProcessMatch, Selector):
 
     def find(self, binding: Binding) -> list[Target]:
         found = self.matching()
+        if any(_age(process) < SETTLED for process in found):
+            # Whoever is there for a moment only is neither hurt nor missed.
+            time.sleep(SETTLED)
+            there = set(found)
+            found = [process for process in self.matching() if process in there]
         role = None if self.pid is not None else self
         peers = frozenset(process.key for process in found)
         own = Process.at(os.getpid())

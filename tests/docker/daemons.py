@@ -33,6 +33,8 @@ from ranges import Network, Range, free_range
 
 from chaoskit.clock import until
 from chaoskit.engine.guardian import thread_states
+from chaoskit.errors import Gone
+from chaoskit.procfs import Process, tree
 
 START = 60.0
 """Seconds a daemon may take to answer: it takes one, on an idle machine."""
@@ -233,11 +235,11 @@ def _begun(container: Container, child: str) -> None:
         try:
             if Path(f"/proc/{pid}/comm").read_text().startswith("runc"):
                 return False
-            below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            names = [Path(f"/proc/{one}/comm").read_text().strip() for one in below]
+            return not child or child in [one.name() for one in tree(Process.at(pid))[1:]]
+        except Gone:
+            return False  # One of its children has; the next look shows who stays.
         except OSError:
             return not Path(f"/proc/{pid}").exists()
-        return not child or child in names
 
     assert not pid or until(begun, START)
 

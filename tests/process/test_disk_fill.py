@@ -97,7 +97,7 @@ def test_on_a_disk_that_is_not_mounted_it_is_not_undone(
     try:
         subprocess.run(["umount", str(disk)], check=True)
         target.undoing()
-        with pytest.raises(ChaoskitError, match=f"{disk} is not mounted"):
+        with pytest.raises(ChaoskitError, match=f"mounted at {disk} is not mounted there any more"):
             fault.look(target, changes[0])
         with pytest.raises(ChaoskitError, match="is not mounted"):
             fault.unmake(target, changes[0])

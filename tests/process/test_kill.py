@@ -170,12 +170,12 @@ def test_a_fork_for_a_moment_takes_nobodys_place(
     changes = inject(fault, made)
     assert until(lambda: not shells[0].alive() or not shells[1].alive(), 20)
     seen = 0
-    end = time.monotonic() + 20
-    while seen < 20 and time.monotonic() < end:
+    end = time.monotonic() + 60
+    while seen < 3 and time.monotonic() < end:
         seen += made.newcomers()
         assert fault.outcome(made, changes, 0.1) is None
         assert fault.look(made, changes[0]) == "dead"
-    assert seen == 20, "there was no fork to be taken for one"
+    assert seen == 3, "there was no fork to be taken for one"
 
 
 def test_one_that_has_just_begun_is_not_started_again(spawned: Spawned, tmp_path: Path) -> None:
@@ -212,11 +212,13 @@ def test_a_successor_is_named_with_its_time(spawned: Spawned) -> None:
         "nobody took its place in 30s", False
     )
     new = settled(spawned, made)
-    for within, held in ((None, None), (5.0, True), (1.0, False)):
-        # It came three seconds after the death, whenever it is looked at.
-        outcome = Kill(replaced_within=within).outcome(made, changes, 3.0 + new.age())
+    for within, held in ((None, None), (50.0, True), (10.0, False)):
+        # It came thirty seconds after the death, whenever it is looked at.
+        outcome = Kill(replaced_within=within).outcome(made, changes, 30.0 + new.age())
         assert outcome is not None and outcome.held is held
-        assert re.search(rf"replaced by process {new.pid} \(.* after (3|2\.\d+)s", outcome.text)
+        assert re.search(
+            rf"replaced by process {new.pid} \(.* after (30|2\d(\.\d+)?)s", outcome.text
+        )
     assert Kill().took(made, changes), "whoever came since, it is dead"
 
 

@@ -429,6 +429,11 @@ def test_a_log_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
         assert probe.read(context)["count"] == 2
         log.write_text("ERROR one\nERROR two\nERROR three\n")
         assert probe.read(context)["count"] == 1, "which looks as if it had grown"
+        with log.open("r+b") as file:  # Who does not append leaves a hole when it is truncated.
+            file.seek(0, os.SEEK_END)
+            os.truncate(log, 0)
+            file.write(b"ERROR after the hole\nfine\n")
+        assert probe.read(context)["count"] == 1
     finally:
         context.close()
 
@@ -453,8 +458,13 @@ def test_a_file_is_looked_at(tmp_path: Path) -> None:
     assert (reading["exists"], reading["size"], reading["lines"]) == (True, 7, 2)
     assert reading["text"] == "one\ntwo" and float(str(reading["age"])) < 60
     path.write_text("line\n" * 300_000 + "last")
-    assert probe.read(Context())["lines"] == 300_001
+    lines = FileProbe(str(path), wants=("lines",))
+    assert lines.read(Context())["lines"] == 300_001
+    hasty = dataclasses.replace(lines, timeout=0.0)
     with pytest.raises(ProbeError, match="too long to count its lines"):
-        FileProbe(str(path), timeout=0.0).read(Context())
+        hasty.read(Context())
+    # Whoever asks only whether it is there is not kept waiting, nor told half of its lines.
+    some = dataclasses.replace(hasty, wants=("exists",)).read(Context())
+    assert some["exists"] and "lines" not in some
     os.mkfifo(tmp_path / "pipe")
     assert FileProbe(str(tmp_path / "pipe")).read(Context())["exists"] is True

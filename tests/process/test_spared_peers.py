@@ -158,6 +158,7 @@ def test_successors_are_the_newcomers_without_the_spared(spawned: Spawned) -> No
     ref: Any = found(spawned).ref()
     shell, second, third = spawned.python(), spawned.python(), spawned.python()
     again = ProcessTarget.restore(ref | {"spared": [shell.key]}, spawned.binding())
+    assert until(lambda: not again.newcomers(), 20)
     assert {p.key for p in again.peers()} == {first.key, second.key, third.key}
     # The oldest first: who came last has completed it.
     assert [p.key for p in again.successors()] == [second.key, third.key]

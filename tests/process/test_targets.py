@@ -214,6 +214,7 @@ def test_successors_are_those_that_were_not_there(spawned: Spawned) -> None:
     made, _ = ProcessSelector(cmdline=spawned.name).find(spawned.binding())
     assert isinstance(made, ProcessTarget) and made.complement == 2
     third, fourth = spawned.python(), spawned.python()
+    assert until(lambda: not made.newcomers(), 20)
     assert [p.key for p in made.successors()] == [third.key, fourth.key]
     assert {p.key for p in made.peers()} == {p.key for p in (first, second, third, fourth)}
 
