@@ -143,8 +143,8 @@ class ContainerTarget(
         if not key:
             raise ChaoskitError(
                 f"the processes of {self.name} are not to be seen from here (the daemon at "
-                f"{self.place} is on another machine, or we are in a container): only what the "
-                "daemon itself does is possible"
+                f"{self.place} is on another machine, we are in a container, or it has a kernel of "
+                "its own, as with gVisor): only what the daemon itself does is possible"
             )
         return Process.from_key(key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,24 @@ def test_a_log_is_read_from_the_daemons_own_moment_on(
     monkeypatch.setattr(Client, "look", behind)
     looks.read(context := Context())
     assert context.memory["lines"]._since < time.time() - 90 * 365 * 86400
+
+
+def test_one_with_a_kernel_of_its_own_is_only_its_daemons(daemon: Daemon, tmp_path: Path) -> None:
+    """Its pid is the sandbox's. This runtime is only called like one: none is to be had here."""
+    runc = shutil.which("runc")
+    assert runc
+    daemon.stop()
+    try:
+        daemon.start("--add-runtime", f"runsc={runc}")
+        container = daemon.run(runtime="runsc")
+        on = cells.target(daemon, container, cells.binding(folder=tmp_path))
+        assert not on.here
+        with pytest.raises(ChaoskitError, match="a kernel of its own"):
+            _ = on.root
+        (change,) = cells.inject(fault := PauseContainer(), on)
+        assert fault.took(on, [change])
+        cells.undo(fault, on, [change])
+        container.remove(force=True)
+    finally:
+        daemon.stop()
+        daemon.start()
