@@ -22,7 +22,14 @@ from chaoskit.model.url import problem_with
 from chaoskit.targets import toxics
 from chaoskit.targets.link_probe import delayed
 from chaoskit.targets.own_proxy import Link, OwnProxyTarget
-from chaoskit.targets.proxy_client import TIMEOUT, Client, NoServer, is_loopback, normal_url
+from chaoskit.targets.proxy_client import (
+    TIMEOUT,
+    Client,
+    NoServer,
+    is_loopback,
+    keeper_of,
+    normal_url,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8474"
 GRACE = 30.0
@@ -38,11 +45,13 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a link's server is: at a URL, or (own) a process that stands for the run."""
+    """Where a link's server is: at a URL, or (own) a process that stands for the run. keeper: of a
+    Toxiproxy, whose toxics do not end by themselves; see `Client`."""
 
     url: str = ""
     ours: bool = True
     own: Link | None = None
+    keeper: str | None = None
 
 
 class ProxyTarget(Target):
@@ -62,7 +71,7 @@ class ProxyTarget(Target):
         self.protocol = protocol
         self.binding = binding
         self._own = OwnProxyTarget(server.own, binding) if server.own else None
-        self._client = self._own.client if self._own else Client(server.url)
+        self._client = self._own.client if self._own else Client(server.url, keeper=server.keeper)
 
     @property
     def key(self) -> str:
@@ -99,6 +108,7 @@ class ProxyTarget(Target):
             "url": self.server.url,
             "ours": self.server.ours,
             "own": dict(asdict(self.server.own)) if self.server.own else None,
+            "keeper": self.server.keeper,
             "name": self.name,
             "listen": self.listen,
             "protocol": self.protocol,
@@ -108,7 +118,7 @@ class ProxyTarget(Target):
     def restore(cls, ref: Json, binding: Binding) -> ProxyTarget:
         known: Any = ref
         own = Link(**known["own"]) if known["own"] else None
-        server = Server(known["url"], known["ours"], own)
+        server = Server(known["url"], known["ours"], own, known.get("keeper"))
         return cls(server, known["name"], known["listen"], known["protocol"], binding)
 
     def cannot(self, what: Impairment) -> str | None:
@@ -277,7 +287,7 @@ class ProxySelector(Selector):
             if now() - began >= TIMEOUT:
                 _silent[url] = now()
             raise Refused(str(error)) from error
-        server = Server(url, ours)
+        server = Server(url, ours, keeper=None if ours else keeper_of(url))
         names = [str(link.get("name")) for link in links]
         if self.name is not None and self.name not in names:
             raise Refused(

@@ -6,6 +6,7 @@ talked to at once, and takes an error for an answer.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.procfs import Process, listening
 from chaoskit.web import NobodyListens, RequestFailed, send
 
 TIMEOUT = 2.0
@@ -32,15 +34,24 @@ class NoServer(Gone):
 @dataclass(frozen=True, slots=True)
 class Client:
     """One server. url: normalised, without a path. place: the path of its Unix socket, if it is
-    there that it listens."""
+    there that it listens. keeper: whose end is the server's, as `keeper_of` tells; None where
+    nobody listening on this machine is enough: what was in ends by itself, or nothing was."""
 
     url: str
     place: str | None = None
+    keeper: str | None = None
 
     @property
     def local(self) -> bool:
-        """Whether it runs on this machine, so that nobody listening means that it is gone."""
+        """Whether it is reached on this machine."""
         return self.place is not None or is_loopback(urlsplit(self.url).hostname or "")
+
+    def ended(self) -> bool:
+        """Whether it has, when nobody listens: that may be a tunnel's end, or that of the port that
+        leads to a container, and what was in is in still."""
+        if self.keeper is None:
+            return self.local
+        return bool(self.keeper) and not Process.from_key(self.keeper).alive()
 
     def server(self) -> dict[str, Any]:
         """What it says of itself. Raises ChaoskitError when it is no such server."""
@@ -104,7 +115,10 @@ class Client:
             )
         except NobodyListens as error:
             told = f"no proxy server at {self}: {error}"
-            raise (NoServer(told) if self.local else ChaoskitError(told)) from error
+            if self.ended():
+                raise NoServer(told) from error
+            still = "" if self.keeper is None else "; what was put in there may be in still"
+            raise ChaoskitError(told + still) from error
         except RequestFailed as error:
             raise ChaoskitError(f"the proxy server at {self}: {error}") from error
         if answer.status == 404:
@@ -121,6 +135,20 @@ class Client:
 
     def __str__(self) -> str:
         return self.place or self.url
+
+
+def keeper_of(url: str) -> str:
+    """The key of the process that is the Toxiproxy at that URL; empty where it cannot be told, as
+    when what listens here only leads there."""
+    parts = urlsplit(url)
+    if not (is_loopback(parts.hostname or "") and parts.port):
+        return ""
+    with contextlib.suppress(Gone, OSError):
+        found, _ = listening(parts.port)
+        for process in found:
+            if "toxiproxy" in process.exe():
+                return process.key
+    return ""
 
 
 def normal_url(url: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+import socketserver
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +139,59 @@ def test_a_server_that_is_killed_and_comes_again_leaves_nothing_stuck(
         code, said = run.end()
     assert code == 6 and "ended before its time" in said, said
     assert not State(tmp_path / "state").find().result().left
+
+
+class Tunnel(socketserver.ThreadingTCPServer):
+    """A port that only leads to the server, as `ssh -L` and Docker's published ports do."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, to: int, port: int = 0) -> None:
+        self.to = to
+        super().__init__(("127.0.0.1", port), Lead)
+        self.port: int = self.server_address[1]
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class Lead(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Tunnel)
+        with socket.create_connection(("127.0.0.1", self.server.to)) as there:
+            ends = {self.request: there, there: self.request}
+            while True:
+                for one in select.select(list(ends), [], [], 30.0)[0]:
+                    if not (data := one.recv(65536)):
+                        return
+                    ends[one].sendall(data)
+
+
+def test_a_tunnel_that_ends_is_not_the_end_of_the_server(
+    toxiproxy: peers.Running, echo: Echo, tmp_path: Path
+) -> None:
+    address = make_link(toxiproxy, echo.address)
+    state = tmp_path / "state"
+    tunnel = Tunnel(toxiproxy.port)
+    try:
+        far = f"http://127.0.0.1:{tunnel.port}"
+        file = experiment(tmp_path, step("latency", far, "3s", delay="300ms"))
+        with running(file, state) as run:
+            tunnel.end()
+            code, said = run.end()
+        assert code == 5 and "may be in still" in " ".join(said.split()), said
+        assert echoed(address) >= 0.3, "the toxic is in still, and that was said"
+    finally:
+        tunnel = Tunnel(toxiproxy.port, tunnel.port)
+        done = chaoskit("recover", state=state)
+        tunnel.end()
+    assert done.returncode in (0, 4), done.stdout + done.stderr
+    assert toxics(toxiproxy) == ["theirs"]
 
 
 def test_a_link_that_is_deleted_takes_its_toxics_along(
