@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import islice
 from typing import Any
@@ -46,10 +46,13 @@ def numbered(method: Sequence[Step]) -> Iterator[tuple[str, Step]]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A plan with the targets themselves, for a run that goes on from it."""
+    """A plan with the targets themselves, for a run that goes on from it. by_step: their keys, by
+    the step's number. matched: by their keys, the selector that found each first, and how many."""
 
     plan: Plan
     targets: tuple[Target, ...]
+    by_step: Mapping[str, Sequence[str]]
+    matched: Mapping[str, tuple[str, int]]
 
 
 def make_plan(experiment: Experiment, state: State, seed: int | None = None) -> Plan:
@@ -99,6 +102,8 @@ class _Planner:
         self.held = claims.others(state, own)
         self.steps: list[PlannedStep] = []
         self.targets: dict[str, Target] = {}
+        self.by_step: dict[str, list[str]] = {}
+        self.matched: dict[str, tuple[str, int]] = {}
         self.refusals: dict[str, list[str]] = {}
         """Why it may not run, each with the steps that say so."""
         self.gone_for_good: dict[str, frozenset[str]] = {}
@@ -149,7 +154,7 @@ class _Planner:
                 held=self.held,
                 hurt=self.hurt_now,
                 gone=self.gone_for_good,
-                prefer=self.targets,
+                prefer=list(self.targets),
             )
         except Refused as error:
             choice = Choice(0, (), (str(error),))
@@ -158,8 +163,10 @@ class _Planner:
         privileges: dict[str, None] = {}
         remarks: dict[str, None] = {}
         ends: dict[str, None] = {}
+        self.by_step[number] = [target.key for target in choice.targets]
         for target in choice.targets:
             self.targets.setdefault(target.key, target)
+            self.matched.setdefault(target.key, (step.selector.describe(), choice.matched))
             self.hurt_now[target.key] = target.claim().keys
             if fault.way_back() is None:
                 self.gone_for_good[target.key] = self.hurt_now[target.key]
@@ -227,6 +234,8 @@ class _Planner:
                 seconds=seconds,
             ),
             tuple(self.targets.values()),
+            self.by_step,
+            self.matched,
         )
 
 

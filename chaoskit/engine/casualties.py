@@ -40,8 +40,8 @@ class Casualties:
         with session.state.choosing():
             with self._guard:
                 hurt = {key: keys for key, (_, keys) in self._hurt.items()}
-            prefer = {target.key for target in done} or set(session.planned)
-            lost, spent = self._lost(step, done)
+            had = {target.key for target in done}
+            what = step.selector.describe()
             choice = choose(
                 step,
                 pick,
@@ -50,17 +50,18 @@ class Casualties:
                 session.seed,
                 held=claims.others(session.state, session.folder.id),
                 hurt=hurt,
-                lost=lost,
-                spent=spent,
-                prefer=prefer,
+                ended=self._ended.get(what, ()),
+                most=self._most.get(what, 0),
+                done=had,
+                prefer=(planned := session.planned.get(number, ())),
             )
             if choice.refusals:
                 raise Refused("; ".join(choice.refusals))
-            what = step.selector.describe()
-            if (hurt_then := len(choice.targets) + spent) > (named := session.named.get(number, 0)):
-                raise Refused(f"{what}: {hurt_then} would be hurt by now, the plan named {named}")
+            if (count := len(choice.targets) + choice.spent) > len(planned):
+                raise Refused(
+                    f"{what}: {count} would be hurt by now, the plan named {len(planned)}"
+                )
             self._most[what] = max(self._most.get(what, 0), choice.matched)
-            had = {target.key for target in done}
             new = [target for target in choice.targets if target.key not in had]
             for target in new:
                 try:
@@ -69,23 +70,12 @@ class Casualties:
                     why = "it has just ended"
                 if why:
                     raise Refused(f"{step.fault.name} on {target.label}: {why}")
-                session.claim(target)
+                session.claim(target, what, choice.matched)
             with self._guard:
                 for target in new:
                     times, _ = self._hurt.get(target.key, (0, frozenset()))
                     self._hurt[target.key] = (times + 1, target.claim().keys)
         return new
-
-    def _lost(self, step: FaultStep, done: Sequence[Target]) -> tuple[int, int]:
-        """How many of those that this run ended have no successor yet; and how many of the stages
-        before match no more, whoever has taken their place."""
-        what = step.selector.describe()
-        ended, before = self._ended.get(what, set()), {target.key for target in done}
-        if not ended | before:
-            return 0, 0
-        there = {target.key for target in step.selector.find(self.session.binding("0"))}
-        lost = min(len((ended | before) - there), self._most.get(what, 0) - len(there))
-        return max(0, lost), len(before - there)
 
     def release(self, step: FaultStep, keys: Collection[str], stuck: Collection[str]) -> None:
         """The step is over. Who is stuck or ended for good stays hurt until the run is over."""

@@ -30,6 +30,7 @@ from chaoskit.model.verdict import Verdict
 from chaoskit.procfs import boot_id
 from chaoskit.recovery import COMMAND_VARIABLE, bring_back
 from chaoskit.safety import halt
+from chaoskit.safety.claims import mark_of
 from chaoskit.version import __version__
 
 ACTIONS = frozenset({"run", "http-request"})
@@ -238,20 +239,24 @@ class Session:
         with self.state.choosing():
             chosen = planning.choose_all(self.experiment, self.state, self.seed, own=self.folder.id)
             plan = chosen.plan
-            self.planned = [target.key for target in chosen.targets]
-            self.named = {step.number: len(step.targets) for step in plan.steps}
+            self.planned = chosen.by_step
             self.journal.note("plan", hash=plan.hash, plan=plan.to_json())
             self.tell("plan", "", plan=plan.to_json())
             if plan.refusals:
                 raise Refused("; ".join(plan.refusals))
             for target in chosen.targets:
-                self.claim(target)
+                self.claim(target, *chosen.matched[target.key])
 
-    def claim(self, target: Target) -> None:
-        """The caller holds `state.choosing()`."""
+    def claim(self, target: Target, what: str, matched: int) -> None:
+        """The caller holds `state.choosing()`. what: the selector that found it, and how many."""
         claim = target.claim()
         self.journal.append(
-            "claim", label=target.label, keys=sorted(claim.keys), within=sorted(claim.within)
+            "claim",
+            label=target.label,
+            keys=sorted(claim.keys),
+            within=sorted(claim.within),
+            of=mark_of(what),
+            matched=matched,
         )
 
     def binding(self, step: str) -> Binding:

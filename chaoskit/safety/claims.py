@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaoskit.journal import State
@@ -10,11 +11,14 @@ from chaoskit.model.target import Claim
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One claim of another run."""
+    """One claim of another run. of: the mark of the selector that found it, and how many that
+    matched."""
 
     run: str
     label: str
     claim: Claim
+    of: str = ""
+    matched: int = 0
 
 
 def others(state: State, own: str) -> list[Held]:
@@ -25,6 +29,8 @@ def others(state: State, own: str) -> list[Held]:
             folder.id,
             record["label"],
             Claim(frozenset(record["keys"]), frozenset(record["within"])),
+            record.get("of", ""),
+            record.get("matched", 0),
         )
         for folder in state.unsettled()
         if folder.id != own
@@ -33,6 +39,13 @@ def others(state: State, own: str) -> list[Held]:
     ]
 
 
-def holder(claim: Claim, held: list[Held]) -> Held | None:
+def mark_of(selector: str) -> str:
+    """A selector as a journal names it: what it is written with may be a secret."""
+    from hashlib import sha256
+
+    return sha256(selector.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def holder(claim: Claim, held: Sequence[Held]) -> Held | None:
     """The other run's claim that this one meets, or None."""
     return next((other for other in held if other.claim.meets(claim)), None)

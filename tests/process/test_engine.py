@@ -134,6 +134,50 @@ def test_stages_widen_and_keep_those_that_were_chosen(tmp_path: Path, herd: Herd
     assert "in 3 stages for" in result.learnt[0]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_those_are_hurt_that_the_plan_named(tmp_path: Path, herd: Herd, seed: int) -> None:
+    """In stages, and in steps of the same selector, whatever order it finds them in."""
+    killed = pause(herd, hold="50ms") | {"fault": "kill"}
+    file = write(tmp_path, pause(herd, hold="50ms", stages=[1, 2]), killed)
+    experiment = chaoskit.load(file)
+    plan = chaoskit.plan(experiment, state=tmp_path / "state", seed=seed)
+    hurt: dict[str, set[str]] = {}
+
+    def observer(event: Event) -> None:
+        if event.kind == "injected":
+            hurt.setdefault(str(event.data["step"]), set()).update(event.data["targets"])
+
+    result = chaoskit.run(experiment, state=tmp_path / "state", seed=seed, observer=observer)
+    assert result.verdict is Verdict.HELD, result.reason
+    assert hurt == {step.number: {t.label for t in step.targets} for step in plan.steps}
+
+
+def test_what_another_run_has_ended_counts(tmp_path: Path, herd: Herd) -> None:
+    radius = {"blast-radius": {"max-percent": "50%"}}
+    (tmp_path / "one").mkdir()
+    kill = pause(herd, 2, "30s") | {"fault": "kill"}
+    first = chaoskit.load(write(tmp_path / "one", kill, **radius))
+    over: list[Result] = []
+    there = threading.Event()
+
+    def observer(event: Event) -> None:
+        if event.kind == "injected":
+            there.set()
+
+    def one() -> None:
+        over.append(chaoskit.run(first, state=tmp_path / "state", observer=observer))
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    try:
+        assert there.wait(30)
+        result = run(write(tmp_path, pause(herd, 1), **radius))
+        assert result.verdict is Verdict.REFUSED and "3 of 4 would be hurt" in result.reason
+    finally:
+        halt.pull(State(tmp_path / "state"), "the test is over")
+        thread.join()
+
+
 def test_stages_end_where_the_blast_radius_does(tmp_path: Path, herd: Herd) -> None:
     file = write(
         tmp_path,

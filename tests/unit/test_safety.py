@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -28,6 +28,7 @@ class Thing(Target):
     binding: Binding
     guarded: bool = False
     parts: frozenset[str] = frozenset()
+    inside: frozenset[str] = frozenset()
     kind: ClassVar[str] = "thing"
 
     @property
@@ -39,7 +40,7 @@ class Thing(Target):
         return f"thing {self.name}"
 
     def claim(self) -> Claim:
-        return Claim(frozenset({self.name}) | self.parts)
+        return Claim(frozenset({self.name}) | self.parts, self.inside)
 
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return "it is guarded" if self.guarded else None
@@ -172,13 +173,95 @@ def test_what_was_ended_for_good_counts_until_it_has_a_successor() -> None:
             Binding("run", "1", Path("/nowhere")),
             BlastRadius(max_percent=0.4),
             1,
-            lost=lost,
+            ended=[f"dead {n}" for n in range(lost)],
+            most=4 + lost,
         )
         assert bool(choice.refusals) != fine
+        there_again = choose(
+            step,
+            step.pick,
+            Binding("run", "1", Path("/nowhere")),
+            BlastRadius(max_percent=0.4),
+            1,
+            ended=[f"dead {n}" for n in range(lost)],
+            most=4,
+        )
+        assert not there_again.refusals
     gone = choose(
         step, Pick(every=True), Binding("run", "1", Path("/nowhere")), NO_LIMITS, 1, gone={"a"}
     )
     assert gone.refusals
+
+
+def stage(
+    names_: Sequence[str],
+    pick: Pick,
+    done: Sequence[str],
+    limits: BlastRadius = NO_LIMITS,
+    **more: Any,
+) -> Choice:
+    selector = Things(tuple(names_), tuple(more.pop("guarded", ())))
+    step = FaultStep(Pause(), selector, pick, 1.0, Position("f", 1, 1))
+    binding = Binding("run", "1", Path("/nowhere"))
+    return choose(step, pick, binding, limits, more.pop("seed", 1), done=done, **more)
+
+
+def test_what_is_picked_is_the_sum_of_the_stages() -> None:
+    """Whoever was hurt in a stage before counts, whatever has become of it."""
+    for seed in range(20):
+        ended = stage("bcd", Pick(count=2), ["a"], most=4, seed=seed)
+        assert len(ended.targets) == 1 and ended.spent == 1
+        guarded = stage("abcd", Pick(count=2), ["a"], most=4, seed=seed, guarded=["a"])
+        assert len(guarded.targets) == 1 and guarded.spent == 1
+        there = stage("abcd", Pick(count=2), ["a"], most=4, seed=seed)
+        assert len(there.targets) == 2 and "a" in names(there) and there.spent == 0
+    assert len(stage("bcd", Pick(fraction=0.5), ["a"], most=4).targets) == 1
+    assert len(stage("bcde", Pick(fraction=0.5), ["a"], most=4).targets) == 1, "it was replaced"
+    assert stage("", Pick(every=True), ["a"], most=1) == Choice(0, (), spent=1)
+    half = BlastRadius(max_percent=0.5)
+    assert not stage("bcd", Pick(count=2), ["a"], half, most=4).refusals
+    assert stage("bcd", Pick(count=3), ["a"], half, most=4).refusals, "three of four"
+
+
+def test_those_of_the_stages_before_and_then_those_of_the_plan_come_first() -> None:
+    for seed in range(20):
+        assert names(stage("abcd", Pick(count=2), [], prefer=["d", "b"], seed=seed)) == ["b", "d"]
+        assert names(stage("abcd", Pick(count=1), [], prefer=["d", "b"], seed=seed)) == ["d"]
+        assert names(stage("abcd", Pick(count=2), ["d"], prefer=["b", "d"], seed=seed)) == [
+            "b",
+            "d",
+        ]
+        assert names(stage("abcd", Pick(count=1), ["d"], prefer=["b", "d"], seed=seed)) == ["d"]
+
+
+def test_a_process_is_hurt_with_its_container() -> None:
+    @dataclass(frozen=True)
+    class Inside(Things):
+        def find(self, binding: Binding) -> list[Target]:
+            return [Thing("p", binding, inside=frozenset({"box"})), Thing("q", binding)]
+
+    step = FaultStep(Pause(), Inside(()), Pick(count=1), 1.0, Position("f", 1, 1))
+    for limits in (BlastRadius(max_percent=0.5), BlastRadius(min_healthy=1)):
+        for seed in range(10):
+            choice = choose(
+                step,
+                step.pick,
+                Binding("run", "1", Path("/nowhere")),
+                limits,
+                seed,
+                hurt={"box": frozenset({"box"})},
+            )
+            assert bool(choice.refusals) == (names(choice) == ["q"])
+
+
+def test_what_another_run_has_ended_counts_until_it_has_a_successor() -> None:
+    mark = claims.mark_of("things")
+    dead = [claims.Held("other", n, Claim(frozenset({n})), mark, 4) for n in ("x", "y")]
+    half = BlastRadius(max_percent=0.5)
+    assert "3 of 4 would be hurt" in stage("ab", Pick(count=1), [], half, held=dead).refusals[0]
+    assert not stage("abcd", Pick(count=1), [], half, held=dead).refusals
+    others = [replace(one, of=claims.mark_of("other things")) for one in dead]
+    assert not stage("ab", Pick(count=1), [], half, held=others).refusals
 
 
 def test_what_this_run_hurts_already_counts_once() -> None:
