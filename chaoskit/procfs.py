@@ -215,8 +215,7 @@ class Process:
     def age(self) -> float:
         """Seconds since it was started."""
         self.stat()
-        # Not by /proc/uptime, which is the container's own where lxcfs makes it.
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.start / _TICKS)
+        return max(0.0, _uptime() - self.start / _TICKS)
 
     def rss(self) -> int:
         """Resident memory in bytes."""
@@ -305,6 +304,16 @@ class Process:
         return found
 
 
+def _uptime() -> float:
+    """Seconds since the boot. Not by /proc/uptime, which is the container's own where lxcfs makes
+    it, but for a clock that libfaketime tells: that knows no such clock."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except OSError:
+        with open("/proc/uptime") as file:
+            return float(file.read().split()[0])
+
+
 def _stat(pid: int | str) -> list[str]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -312,6 +321,17 @@ def _stat(pid: int | str) -> list[str]:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise Gone(f"process {pid} has ended") from error
     return data.rpartition(b")")[2].decode().split()
+
+
+@cache
+def machine_id() -> str:
+    """What stays over reboots and differs between machines (see machine-id(5)); empty where there
+    is none, as in many containers."""
+    try:
+        with open("/etc/machine-id") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def processes() -> list[Process]:

@@ -18,7 +18,7 @@ from chaoskit.journal import Cell, Journal, RunFolder, State, cells
 from chaoskit.model.redact import Redactor
 from chaoskit.model.result import Result
 from chaoskit.model.verdict import Verdict
-from chaoskit.undo import Live, revive_all, undo
+from chaoskit.undo import Live, revive_all, undo_run
 
 COMMAND_VARIABLE = "CHAOSKIT_COMMAND"
 """In the environment of every command that a run starts: its mark, so that it can be found."""
@@ -60,7 +60,7 @@ def put_back(
         for live in lives:
             if live.cell.number in force:
                 _overwrite(live, journal, who)
-        undo(lives, journal)
+        undo_run(lives, journal)
         stuck = [cell for cell in every if not cell.over]
         if stuck:
             ruling, told = Verdict.STUCK, f"{reason}; {len(stuck)} cells could not be undone"
@@ -102,6 +102,10 @@ def bring_back(home: Path, run: str, journal: int) -> RunFolder:
         import tempfile
 
         return State(Path(tempfile.mkdtemp(prefix="chaoskit-"))).rewrite(run, data)
+
+
+_OF_A_MACHINE = ("process", "own-proxy")
+"""The kinds of targets that only the machine knows on which they are."""
 
 
 def _whom(by: str) -> str:
@@ -177,6 +181,8 @@ def recover(
             )
         if os.getuid() not in (0, head.get("uid", os.getuid())):
             raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
+        if not folder.clean() and not accept and (why := _elsewhere(head, records)):
+            raise ChaoskitError(f"run {folder.id} {why}")
         environment = {
             name: value
             for name in head.get("variables", [])
@@ -196,6 +202,22 @@ def recover(
     finally:
         lock.drop()
     return folder.result()
+
+
+def _elsewhere(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """Why its processes are not to be looked for here: a state folder may be on a disk that several
+    machines see, and to each the processes of another are gone."""
+    from chaoskit.procfs import boot_id, machine_id
+
+    then, here = head.get("machine", ""), machine_id()
+    if not (then and here) or then == here or head.get("boot") == boot_id():
+        return ""
+    if not any(cell.target["kind"] in _OF_A_MACHINE for cell in cells(records) if not cell.over):
+        return ""
+    return (
+        f"was begun on another machine (by {head.get('who', 'somebody')}), and what it hurt there "
+        "is not to be seen from here: recover it there, or take it as it is by --accept"
+    )
 
 
 def _not_yours(folder: RunFolder, who: str = "") -> str:

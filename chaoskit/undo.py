@@ -24,6 +24,8 @@ from chaoskit.model.params import shown, thaw
 from chaoskit.model.redact import NOTHING_SECRET, Redactor
 from chaoskit.model.target import Target
 
+STANDING = "0"
+"""The step under which is journaled what targets stand on: before the first."""
 AGAIN = 1.0
 """Seconds between two tries to unmake what raised an error."""
 
@@ -96,6 +98,18 @@ def _with_secrets(value: Any, environment: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_with_secrets(item, environment) for item in value]
     return value
+
+
+def undo_run(lives: Sequence[Live], journal: Journal) -> None:
+    """A whole run, in the order in which its runner would: what its faults have in, then its
+    actions one after the other, newest first, for one may build on another, and last what targets
+    stand on. lives: oldest first."""
+    standing = [live for live in lives if live.cell.step == STANDING]
+    actions = [live for live in lives if live.target.kind == "action"]
+    undo([live for live in lives if live not in standing and live not in actions], journal)
+    for live in reversed(actions):
+        undo([live], journal)
+    undo(standing, journal)
 
 
 def undo(lives: Sequence[Live], journal: Journal) -> list[Cell]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
+import termios
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from chaoskit.errors import StateError
 
 BEAT = 0.1
 """Seconds between two beats."""
+UNREAD = 500
+"""Bytes that a guardian which lives has read: ten seconds of beats."""
 
 _ending: list[int] = []
 """Guardians of this process that were let go and not yet reaped: a program may run many runs."""
@@ -120,6 +124,17 @@ class Guard:
         if self._orders >= 0 and now() - self._beaten >= BEAT - 0.01:
             self._beaten = now()
             self._send("beat")
+            # One that is frozen reads nothing; the pipe would hold its beats for twenty minutes.
+            if self._ready.is_set() and self._unread() > UNREAD:
+                self.deaf = True
+
+    def _unread(self) -> int:
+        """Bytes that the guardian has yet to read."""
+        with self._writing:
+            if self._orders < 0:
+                return 0
+            told = fcntl.ioctl(self._orders, termios.FIONREAD, b"\0" * 4)
+        return int.from_bytes(told, sys.byteorder)
 
     def expect(self, what: str, seconds: float, *, undo: bool = False) -> None:
         """`what` will be over by then, or the runner counts as hung. Several things may be going

@@ -27,7 +27,7 @@ from chaoskit.model.redact import Redactor
 from chaoskit.model.result import Event, Observer, Result
 from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
-from chaoskit.procfs import boot_id
+from chaoskit.procfs import boot_id, machine_id
 from chaoskit.recovery import COMMAND_VARIABLE, bring_back
 from chaoskit.safety import halt
 from chaoskit.safety.claims import mark_of
@@ -357,6 +357,7 @@ class Session:
             seed=self.seed,
             pid=os.getpid(),
             boot=boot_id(),
+            machine=machine_id(),
             mono=self.journal.began,
             wall=time.time(),
             variables=[variable.name for variable in experiment.variables],

@@ -10,13 +10,10 @@ from chaoskit import registry
 from chaoskit.errors import ChaoskitError, Interrupted, Refused
 from chaoskit.model.fault import Fault
 from chaoskit.model.target import Target
-from chaoskit.undo import Live
+from chaoskit.undo import STANDING, Live
 
 if TYPE_CHECKING:
     from chaoskit.engine.steps import Steps
-
-NUMBER = "0"
-"""The step that it is journaled under: before the first."""
 
 
 class Standing:
@@ -32,7 +29,7 @@ class Standing:
         session = self._steps.session
         found: dict[str, tuple[Fault[Any], Target]] = {}
         for step in session.experiment.fault_steps():
-            if stands := step.selector.stands_on(session.binding(NUMBER)):
+            if stands := step.selector.stands_on(session.binding(STANDING)):
                 name, target = stands
                 found.setdefault(target.key, (registry.fault(name, target.kind)(), target))
         return list(found.values())
@@ -41,16 +38,16 @@ class Standing:
         """All of it, or Refused: nothing has been hurt yet."""
         steps = self._steps
         for fault, target in self.wanted:
-            steps.promise(NUMBER)
+            steps.promise(STANDING)
             try:
-                steps.inject(NUMBER, fault, target, self.lives)
+                steps.inject(STANDING, fault, target, self.lives)
             except (Interrupted, Refused):
                 raise
             except (ChaoskitError, OSError) as error:
                 raise Refused(f"{target.label}: {error}") from error
             for told in (f"{target.label} is up", *fault.remarks(target)):
-                steps.session.say("note", told, step=NUMBER)
-        steps.session.guard.over(NUMBER)
+                steps.session.say("note", told, step=STANDING)
+        steps.session.guard.over(STANDING)
 
     def take_down(self) -> None:
         if self.lives:

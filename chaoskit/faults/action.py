@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from chaoskit.model.experiment import HttpAction, RunAction
 from chaoskit.model.fault import Change, Fault
 from chaoskit.model.units import Json
 
+_ANSWERED = "answered"
+"""What the marker of a request says once that is over."""
 SHOWN = 200
 """Characters of a failed command's output that are told."""
 
@@ -36,6 +39,7 @@ class Markable(Protocol):
 
     binding: Binding
     begun: bool | None
+    request: threading.Thread | None
 
     @property
     def key(self) -> str: ...
@@ -135,7 +139,7 @@ class SendRequest(_Action):
 
     @property
     def undo_takes(self) -> float:
-        return self.timeout
+        return 2 * self.timeout
 
     def act(self, target: Markable) -> None:
         """In a thread of its own, so that an abort need not wait for an answer."""
@@ -148,15 +152,24 @@ class SendRequest(_Action):
                 failed.append(error)
 
         thread = threading.Thread(target=ask, name="http action", daemon=True)
+        target.request = thread
         thread.start()
         while thread.is_alive():
             target.binding.cancel.check()
             thread.join(0.01)
         if failed:
             raise failed[0]
+        with contextlib.suppress(OSError):
+            target.marker.write_text(_ANSWERED)
 
     def take_back(self, target: Markable) -> None:
+        """Not before the request has been answered, or its time is over: it would be done after its
+        own undo."""
         assert self.undo is not None
+        if target.request is not None:
+            target.request.join(self.timeout)
+        else:
+            time.sleep(self._on_its_way(target))
         headers, body = self.undo.get("headers"), self.undo.get("body")
         _send(
             str(self.undo["method"]),
@@ -165,6 +178,16 @@ class SendRequest(_Action):
             None if body is None else str(body),
             self.timeout,
         )
+
+    def _on_its_way(self, target: Markable) -> float:
+        """Seconds for which a request may still be that its dead sender left."""
+        try:
+            if target.marker.read_text() == _ANSWERED:
+                return 0.0
+            sent = target.marker.stat().st_mtime
+        except OSError:
+            return 0.0  # Nothing is known any more; it was lost some time ago.
+        return max(0.0, min(self.timeout, sent + self.timeout - time.time()))
 
 
 def _send(

@@ -37,6 +37,11 @@ class Disconnect(Fault[HasEndpoints]):
             endpoint = target.endpoint(network, self.network)
             if why := target.protected_sharer():
                 return why
+            if (others := target.sharers()) and not target.binding.allow_shared:
+                return (
+                    f"{', '.join(others)} use its network and would lose it too: "
+                    "`allow-shared: true` in the blast radius allows that"
+                )
             return target.why_address_lost(network, endpoint) if endpoint else None
         except Gone:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class ActionTarget(Target):
 
     begun: whether it is done as far as is known without the marker: this process has done it or
     taken it back, or the folder that had the marker in it was lost. None: ask the marker.
+    request: the thread in which this process is sending it, or has.
     """
 
     kind = "action"
@@ -22,6 +24,7 @@ class ActionTarget(Target):
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
         self.begun: bool | None = None
+        self.request: threading.Thread | None = None
 
     @property
     def key(self) -> str:

@@ -43,6 +43,7 @@ class FarNetwork:
         @property
         def started(self) -> str: ...
         def state(self) -> ContainerState: ...
+        def protected_sharer(self) -> str | None: ...
 
     def far_key(self) -> str:
         return f"network of container {self.id} started {self.started}"
@@ -67,6 +68,8 @@ class FarNetwork:
             return "it has no network but its own loopback, which is never touched"
         if mode.startswith("container:"):
             return "it uses the network of another container: take that one"
+        if why := self.protected_sharer():
+            return why
         if (sharing := self.far_sharers()) and not self.binding.allow_shared:
             return (
                 f"it shares its network with {', '.join(sharing)}: `allow-shared: true` in the "

@@ -180,6 +180,44 @@ def test_a_guardian_that_dies_ends_the_run(tmp_path: Path, victim: Victim) -> No
         assert victim.state() == "running"
 
 
+def test_a_guardian_that_is_frozen_ends_the_run(tmp_path: Path, victim: Victim) -> None:
+    """It would not let go of anything if the runner died now."""
+    from chaoskit.procfs import with_argument
+
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim, "100s")
+    with running(file, state, victim) as runner:
+        (guardian,) = with_argument(f"chaoskit-{State(state).find().id}")
+        guardian.signal(signal.SIGSTOP)
+        try:
+            assert until(lambda: victim.state() == "running", 45)
+        finally:
+            guardian.signal(signal.SIGCONT)
+        out, _ = runner.communicate(timeout=30)
+        assert runner.returncode == 7 and "the guardian does not answer" in out, out
+
+
+def test_what_was_hurt_on_another_machine_is_not_gone(tmp_path: Path, victim: Victim) -> None:
+    """The state folder may be on a disk that several machines see."""
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+    journal = State(state).find().path / "journal.jsonl"
+    there = journal.read_text()
+    (head,) = records(state, "run")
+    elsewhere = there.replace(victim.process.boot, "0b00ed00")
+    journal.write_text(elsewhere.replace(f'"machine":"{head["machine"]}"', '"machine":"0b00ed00"'))
+    for _ in range(2 if head["machine"] else 0):  # A container may have no id of its machine.
+        told = chaoskit("recover", state=state)
+        assert told.returncode == 3, told.stdout + told.stderr
+        assert "was begun on another machine" in " ".join((told.stdout + told.stderr).split())
+    assert victim.state() == "stopped"
+    journal.write_text(there)
+    assert chaoskit("recover", state=state).returncode in (0, 4)
+    assert victim.state() == "running"
+
+
 @pytest.fixture
 def freezer(tmp_path: Path) -> Iterator[Path]:
     """A control group that can be frozen, v1 or v2; thawed and removed afterwards."""
