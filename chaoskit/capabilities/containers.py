@@ -41,6 +41,9 @@ class IsContainer(Protocol):
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
+    def sharers(self) -> Sequence[str]:
+        """The names of the containers that run in its network. Raises ChaoskitError."""
+
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""
 
@@ -101,7 +104,7 @@ class HasEndpoints(Protocol):
         """What a person should know of its way back, for the plan."""
 
     def sharers(self) -> Sequence[str]:
-        """The names of the containers that use its network as their own."""
+        """The names of the containers that run in its network."""
 
     def protected_sharer(self) -> str | None:
         """Which of these must not be touched, and why; None when there is none."""

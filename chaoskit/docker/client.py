@@ -38,6 +38,8 @@ ANSWER = 10.0
 """The same for what it has to look up of one container: while it starts that, nobody is told."""
 WORK = 30.0
 """The same for what it has to do: it may have much to do at once."""
+LISTED = 0.2
+"""Seconds for which one list serves all who look at the same time."""
 SILENT = 5.0
 """Seconds for which one that did not answer is not asked again: each step would cost as long."""
 OLDEST = "1.24"

@@ -57,7 +57,7 @@ class EndContainer(Fault[IsContainer]):
             return "it is removed when it ends (--rm), so nothing could start it again"
         if state.status == "paused":
             return "it is paused"
-        return None
+        return no_guests(target)
 
     def remarks(self, target: IsContainer) -> tuple[str, ...]:
         policy = target.state().policy
@@ -184,6 +184,18 @@ class EndContainer(Fault[IsContainer]):
         except (OSError, ValueError):
             return _marker(target).exists()  # It has only just been made.
         return boot == boot_id() and now() - float(at) < while_on_its_way
+
+
+def no_guests(target: IsContainer) -> str | None:
+    """Why it must not end: started again it has another network, and whoever shares this one stays
+    in it, with nothing but a loopback, until it is restarted itself."""
+    try:
+        others = target.sharers()
+    except ChaoskitError as error:
+        return str(error)
+    if others:
+        return f"{', '.join(others)} use its network, and would not get it back with it"
+    return None
 
 
 def _marker(target: IsContainer) -> Path:

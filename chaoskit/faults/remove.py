@@ -8,6 +8,7 @@ from typing import cast
 
 from chaoskit.capabilities import CanBeMadeAgain
 from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.faults.container_end import no_guests
 from chaoskit.model.container import Standing
 from chaoskit.model.fault import Change, Ends, Fault, Found, Outcome
 from chaoskit.model.units import Duration, Json, show_duration
@@ -46,7 +47,7 @@ class Remove(Fault[CanBeMadeAgain]):
                 "nobody would make it again: it is of no compose project and no swarm service. Say "
                 "`recreate: true`, or label it chaoskit.recreated=true where somebody does"
             )
-        return None
+        return no_guests(target)
 
     def remarks(self, target: CanBeMadeAgain) -> tuple[str, ...]:
         if self.recreate:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaoskit import nft
 from chaoskit.capabilities import Proc
-from chaoskit.docker.client import Daemon, Where, daemon
+from chaoskit.docker.client import LISTED, Daemon, Where, daemon
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
 from chaoskit.errors import ChaoskitError, Gone, Nobody
 from chaoskit.freezer import frozen
@@ -41,8 +41,6 @@ _ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
 """How the labels begin that those put on containers who replace them."""
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
-_LISTED = 0.2
-"""Seconds for which a list serves all who look for successors, again and again."""
 
 
 class ContainerTarget(
@@ -337,7 +335,7 @@ class ContainerTarget(
         """The labels of those that match and run now and did not then. Raises NoDaemon."""
         new = [
             told
-            for told in self.daemon.containers(_LISTED)
+            for told in self.daemon.containers(LISTED)
             if told.get("State") == "running"
             and told["Id"] not in self.peers_then
             and self.match.matches(told)
@@ -353,7 +351,7 @@ class ContainerTarget(
             return False
         running = [
             told["Id"]
-            for told in self.daemon.containers(_LISTED)
+            for told in self.daemon.containers(LISTED)
             if told.get("State") == "running" and self.match.matches(told)
         ]
         return len(running) >= self.complement and not self.peers_then.issuperset(running)

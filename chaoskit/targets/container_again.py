@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaoskit.clock import now, until
 from chaoskit.docker import endpoints, recipe
-from chaoskit.docker.client import Daemon
+from chaoskit.docker.client import LISTED, Daemon
 from chaoskit.docker.double import Double
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of
 from chaoskit.errors import ChaoskitError, Gone
@@ -24,8 +24,6 @@ RECREATED = "chaoskit.recreated"
 _SWARM = "com.docker.swarm.service.name"
 _REMOVAL = 30.0
 """Seconds in which a removal that was asked for is over."""
-_LISTED = 0.2
-"""Seconds for which a list serves all who look for newcomers, again and again."""
 
 
 class ContainerAgain:
@@ -58,7 +56,7 @@ class ContainerAgain:
     def newcomers(self) -> list[str]:
         running = [
             told
-            for told in self.daemon.containers(_LISTED)
+            for told in self.daemon.containers(LISTED)
             if told.get("State") == "running" and self.match.matches(told)
         ]
         if len(running) < len(self.peers_then):

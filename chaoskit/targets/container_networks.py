@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chaoskit.docker import endpoints
-from chaoskit.docker.client import Daemon
+from chaoskit.docker.client import LISTED, Daemon
 from chaoskit.docker.match import name_of
 from chaoskit.model.units import Json
 from chaoskit.targets.docker_protect import why_protected, with_chaoskit
@@ -16,6 +16,7 @@ class ContainerNetworks:
     """A container in Docker networks: gives the capability `HasEndpoints`."""
 
     id: str
+    name: str
 
     if TYPE_CHECKING:
 
@@ -67,11 +68,13 @@ class ContainerNetworks:
         return None
 
     def _sharing(self) -> list[dict[str, Any]]:
-        mode = f"container:{self.id}"
+        """Those that run in its network."""
+        modes = (f"container:{self.id}", f"container:{self.name}")
         return [
             told
-            for told in self.daemon.containers()
-            if (told.get("HostConfig") or {}).get("NetworkMode") == mode
+            for told in self.daemon.containers(LISTED)
+            if (told.get("HostConfig") or {}).get("NetworkMode") in modes
+            and told.get("State") not in ("created", "exited", "dead")
         ]
 
     def _about(self, network: str) -> dict[str, Any]:

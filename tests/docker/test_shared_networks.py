@@ -15,9 +15,15 @@ from daemons import Daemon
 from docker.models.containers import Container
 
 from chaoskit import namespaces, qdisc
+from chaoskit.clock import until
 from chaoskit.errors import Gone
+from chaoskit.faults.container_kill import KillContainer
+from chaoskit.faults.disconnect import Disconnect
 from chaoskit.faults.packet_drop import DropPackets
+from chaoskit.faults.remove import Remove
+from chaoskit.faults.restart import Restart
 from chaoskit.faults.slow_network import SlowNetwork
+from chaoskit.faults.stop import Stop
 from chaoskit.model.fault import Change
 from chaoskit.targets.container import ContainerTarget
 from chaoskit.targets.disturbed import _queues
@@ -71,6 +77,41 @@ def test_without_cookies_only_a_living_process_vouches_for_a_number(
     with pytest.raises(Gone):
         fault.make(on, changes[0])
     assert fault.look(on, changes[0]) is None
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_who_would_lose_a_network_for_good_keeps_its_owner_from_being_ended(
+    daemon: Daemon, one: Container, by: str
+) -> None:
+    """Started again it has another one, and the guest stays in the old one, alone."""
+    guest = guest_of(daemon, one, by)
+    allowed = cells.target(daemon, one, cells.binding(allow_shared=True))
+    for fault in (Stop(), KillContainer(), Restart()):
+        told = fault.refuse(allowed)
+        assert told == f"{guest.name} use its network, and would not get it back with it"
+        assert fault.refuse(cells.target(daemon, guest)) is None
+    guest.kill()
+    assert until(lambda: Stop().refuse(allowed) is None, cells.SOON)
+
+
+def test_what_others_make_again_has_no_guests_either(daemon: Daemon, tmp_path: Path) -> None:
+    network = daemon.network()
+    made = daemon.run(network=network.name, labels={"chaoskit.recreated": "true"})
+    on = cells.target(daemon, made)
+    assert Remove().refuse(on) is None
+    guest = guest_of(daemon, made)
+    assert until(lambda: guest.name in str(Remove().refuse(on)), cells.SOON)
+
+
+def test_leaving_a_network_that_others_use_needs_leave(daemon: Daemon, one: Container) -> None:
+    one.reload()
+    (name,) = one.attrs["NetworkSettings"]["Networks"]
+    fault = Disconnect(name)
+    assert fault.refuse(cells.target(daemon, one)) is None
+    guest = guest_of(daemon, one)
+    assert until(lambda: guest.name in str(fault.refuse(cells.target(daemon, one))), cells.SOON)
+    assert "allow-shared: true" in str(fault.refuse(cells.target(daemon, one)))
+    assert fault.refuse(cells.target(daemon, one, cells.binding(allow_shared=True))) is None
 
 
 @pytest.mark.parametrize("by", ["id", "name"])

@@ -37,6 +37,9 @@ class Box:
     def state(self) -> ContainerState:
         return self.now
 
+    def sharers(self) -> list[str]:
+        return []
+
     def replaced(self) -> bool:
         return self.others
 
