@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bent import write
 
 import chaoskit
 from chaoskit.clock import until
@@ -22,21 +22,6 @@ from chaoskit.journal import State
 from chaoskit.model.verdict import Verdict
 from chaoskit.procfs import with_argument
 from chaoskit.recovery import recover
-
-
-def write(folder: Path, *steps: dict[str, Any], **more: Any) -> Path:
-    document: dict[str, Any] = {
-        "chaoskit": 1,
-        "title": "a test",
-        "steady-state": [
-            {"name": "there", "file": {"path": str(folder)}, "expect": {"exists": True}}
-        ],
-        "method": list(steps),
-        "verify": [{"check": "there", "within": "100ms"}],
-    }
-    path = folder / "experiment.json"
-    path.write_text(json.dumps(document | more))
-    return path
 
 
 def begin(file: Path) -> subprocess.Popen[bytes]:

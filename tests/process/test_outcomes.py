@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 import uuid
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bent import write
 
 import chaoskit
 from chaoskit.clock import until
@@ -73,17 +73,7 @@ def run(
     target: dict[str, Any] = {"process": {"cmdline": crew.name}}
     if "stages" not in step:
         target["pick"] = "all"
-    document = {
-        "chaoskit": 1,
-        "title": "a test",
-        "steady-state": [
-            {"name": "there", "file": {"path": str(folder)}, "expect": {"exists": True}}
-        ],
-        "method": [{"fault": "kill", "target": target} | step],
-        "verify": [{"check": "there", "within": "100ms"}],
-    }
-    path = folder / "experiment.json"
-    path.write_text(json.dumps(document | (more or {})))
+    path = write(folder, {"fault": "kill", "target": target} | step, **more or {})
 
     def observer(event: Event) -> None:
         if event.kind == "outcome":
