@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chaoskit.clock import now
 from chaoskit.errors import ChaoskitError, Gone, StateError
@@ -104,10 +105,6 @@ def bring_back(home: Path, run: str, journal: int) -> RunFolder:
         return State(Path(tempfile.mkdtemp(prefix="chaoskit-"))).rewrite(run, data)
 
 
-_OF_A_MACHINE = ("process", "own-proxy")
-"""The kinds of targets that only the machine knows on which they are."""
-
-
 def _whom(by: str) -> str:
     return "the guardian" if by == "guardian" else "`chaoskit recover`"
 
@@ -181,7 +178,7 @@ def recover(
             )
         if os.getuid() not in (0, head.get("uid", os.getuid())):
             raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
-        if not folder.clean() and not accept and (why := _elsewhere(head, records)):
+        if not folder.clean() and (why := _elsewhere(head, records, accept)):
             raise ChaoskitError(f"run {folder.id} {why}")
         environment = {
             name: value
@@ -204,7 +201,9 @@ def recover(
     return folder.result()
 
 
-def _elsewhere(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+def _elsewhere(
+    head: Mapping[str, Any], records: Sequence[Mapping[str, Any]], accept: Collection[int]
+) -> str:
     """Why its processes are not to be looked for here: a state folder may be on a disk that several
     machines see, and to each the processes of another are gone."""
     from chaoskit.procfs import boot_id, machine_id
@@ -212,12 +211,27 @@ def _elsewhere(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
     then, here = head.get("machine", ""), machine_id()
     if not (then and here) or then == here or head.get("boot") == boot_id():
         return ""
-    if not any(cell.target["kind"] in _OF_A_MACHINE for cell in cells(records) if not cell.over):
+    left = [cell for cell in cells(records) if not cell.over and cell.number not in accept]
+    if not any(map(_of_a_machine, left)):
         return ""
     return (
         f"was begun on another machine (by {head.get('who', 'somebody')}), and what it hurt there "
         "is not to be seen from here: recover it there, or take it as it is by --accept"
     )
+
+
+def _of_a_machine(cell: Cell) -> bool:
+    """Whether only the machine knows of it that it was made on. A daemon and a proxy server that
+    are far away are the same from everywhere."""
+    from chaoskit.targets.proxy_client import is_loopback
+
+    ref = cell.target["ref"]
+    match cell.target["kind"]:
+        case "docker":
+            return str(ref["place"]["url"]).startswith("unix:")
+        case "proxy" if not ref["own"]:
+            return is_loopback(urlsplit(str(ref["url"])).hostname or "")
+    return True
 
 
 def _not_yours(folder: RunFolder, who: str = "") -> str:

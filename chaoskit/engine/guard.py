@@ -17,8 +17,8 @@ from chaoskit.errors import StateError
 
 BEAT = 0.1
 """Seconds between two beats."""
-UNREAD = 500
-"""Bytes that a guardian which lives has read: ten seconds of beats."""
+UNREAD = 10.0
+"""Seconds in which a guardian that lives has read all that it was told."""
 
 _ending: list[int] = []
 """Guardians of this process that were let go and not yet reaped: a program may run many runs."""
@@ -41,6 +41,8 @@ class Guard:
         """Descriptor that gives end of file when the guardian dies; -1 without a guardian."""
         self._orders = -1
         self._beaten = 0.0
+        self._read = now()
+        """When it had last read everything."""
         self._writing = threading.Lock()
         self._ready = threading.Event()
         self._promising = threading.Lock()
@@ -123,10 +125,11 @@ class Guard:
     def beat(self) -> None:
         if self._orders >= 0 and now() - self._beaten >= BEAT - 0.01:
             self._beaten = now()
+            if not self._ready.is_set() or not self._unread():
+                self._read = now()
             self._send("beat")
             # One that is frozen reads nothing; the pipe would hold its beats for twenty minutes.
-            if self._ready.is_set() and self._unread() > UNREAD:
-                self.deaf = True
+            self.deaf = self.deaf or now() - self._read > UNREAD
 
     def _unread(self) -> int:
         """Bytes that the guardian has yet to read."""

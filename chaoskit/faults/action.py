@@ -141,6 +141,11 @@ class SendRequest(_Action):
     def undo_takes(self) -> float:
         return 2 * self.timeout
 
+    @property
+    def patience(self) -> float:  # type: ignore[override]  # It depends on the file.
+        """The request is waited for before its undo is tried, again and again."""
+        return Fault.patience + self.timeout
+
     def act(self, target: Markable) -> None:
         """In a thread of its own, so that an abort need not wait for an answer."""
         failed: list[Exception] = []

@@ -21,8 +21,8 @@ class ContainerState:
     its first process, 0 when it does not run. exit: its last exit code. restarts: how often its
     restart policy has started it again. policy: that policy, `no` when it has none. health:
     `healthy`, `unhealthy`, `starting`, or `none`. finished: when it ended last, as `started`.
-    removes_itself: it was started with `--rm`. sandboxed: a kernel of its own runs it (gVisor,
-    Kata): its pid is the sandbox's, and ours neither freezes nor limits what is in it.
+    removes_itself: it was started with `--rm`. runtime: what the daemon runs it by, as it is
+    configured there.
     """
 
     status: str
@@ -34,12 +34,23 @@ class ContainerState:
     health: str
     finished: str
     removes_itself: bool
-    sandboxed: bool
+    runtime: str
 
     @property
     def runs(self) -> bool:
         """It has processes, frozen ones too."""
         return self.pid > 0 and self.status in ("running", "paused")
+
+    @property
+    def sandboxed(self) -> bool:
+        """A kernel of its own runs it (gVisor, Kata): its pid is the sandbox's, and ours neither
+        freezes nor limits what is in it."""
+        return any(word in self.runtime for word in _SANDBOXES)
+
+    @property
+    def native(self) -> bool:
+        """What our kernel says of its processes is so; of another runtime that is not known."""
+        return self.runtime in ("runc", "crun")
 
     @property
     def away(self) -> float | None:
@@ -67,7 +78,7 @@ class ContainerState:
             health=str((state.get("Health") or {}).get("Status") or "none"),
             finished=str(state.get("FinishedAt", "")),
             removes_itself=bool(host.get("AutoRemove")),
-            sandboxed=any(word in str(host.get("Runtime")) for word in _SANDBOXES),
+            runtime=str(host.get("Runtime") or ""),
         )
 
 

@@ -112,6 +112,8 @@ class DockerProbe(ContainerMatch, Probe):
             for id, one in used.items()
             if id in before and one["cpu"] >= before[id]["cpu"]
         ]
+        if not used:
+            raise ProbeError("none of them runs any more")
         found: dict[str, Json] = {
             "memory": round(sum(one["memory"] for one in used.values())),
             "memory-share": max(one["share"] for one in used.values()),

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaoskit import nft
 from chaoskit.capabilities import Proc
-from chaoskit.docker.client import LISTED, Daemon, Where, daemon
+from chaoskit.docker.client import Daemon, Where, daemon
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of, networks_of
 from chaoskit.errors import ChaoskitError, Gone, Nobody
 from chaoskit.freezer import frozen
@@ -37,8 +37,6 @@ from chaoskit.targets.far_network import FarNetwork
 from chaoskit.targets.limits import Limits
 from chaoskit.targets.resolver import Resolver
 
-_ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
-"""How the labels begin that those put on containers who replace them."""
 _SHOWN = 12
 """Characters of an id that are shown, as `docker ps` does."""
 
@@ -78,6 +76,7 @@ class ContainerTarget(
         ours: frozenset[str] = frozenset(),
         incarnation: tuple[str, str] | None = None,
         helper_image: str | None = None,
+        native: bool | None = None,
     ) -> None:
         self.place = place
         self.id = id
@@ -90,6 +89,7 @@ class ContainerTarget(
         self._ours = ours
         self._incarnation = incarnation
         self.helper_image = helper_image
+        self._native = native
         self._told: dict[str, Any] | None = None
 
     @property
@@ -128,6 +128,12 @@ class ContainerTarget(
     def started(self) -> str:
         """When the incarnation was started, as the daemon writes it."""
         return self._known()[0]
+
+    @property
+    def native(self) -> bool:
+        if self._native is None:
+            self._native = ContainerState.of(self.told).native
+        return self._native
 
     @property
     def restarts(self) -> int:
@@ -177,8 +183,8 @@ class ContainerTarget(
         """Whether its incarnation is frozen. Raises Gone, NoDaemon."""
         if self.here:
             self.root.stat()
-            # Seen here it costs the daemon nothing.
-            if (seen := frozen(self.root.pid)) is not None:
+            # Seen here it costs the daemon nothing. A sandbox is frozen in a way of its own.
+            if (seen := frozen(self.root.pid)) or (seen is False and self.native):
                 return seen
         state = self.state()
         if not state.runs or state.started != self.started:
@@ -284,6 +290,7 @@ class ContainerTarget(
             "started": started,
             "root": root,
             "helper": self.helper_image,
+            "native": self.native,
         }
 
     @classmethod
@@ -300,6 +307,7 @@ class ContainerTarget(
             frozenset(known["peers"]),
             incarnation=(known["started"], known["root"]),
             helper_image=known["helper"],
+            native=known.get("native"),
         )
 
     def tree(self) -> list[Proc]:
@@ -325,36 +333,6 @@ class ContainerTarget(
     def volumes(self) -> list[str]:
         mounts = self.told.get("Mounts") or []
         return [os.path.realpath(one["Source"]) for one in mounts if one.get("Type") == "volume"]
-
-    @property
-    def complement(self) -> int:
-        """How many matched when it was found."""
-        return len(self.peers_then)
-
-    def successors(self) -> list[str]:
-        """The labels of those that match and run now and did not then. Raises NoDaemon."""
-        new = [
-            told
-            for told in self.daemon.containers(LISTED)
-            if told.get("State") == "running"
-            and told["Id"] not in self.peers_then
-            and self.match.matches(told)
-        ]
-        new.sort(key=lambda told: told.get("Created", 0))
-        return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
-
-    def replaced(self) -> bool:
-        """Whether an orchestrator that manages it has put others in its place, as many as matched
-        before: it would start one too many. Raises Gone, NoDaemon."""
-        labels = self.told.get("Config", {}).get("Labels") or {}
-        if not any(label.startswith(_ORCHESTRATORS) for label in labels):
-            return False
-        running = [
-            told["Id"]
-            for told in self.daemon.containers(LISTED)
-            if told.get("State") == "running" and self.match.matches(told)
-        ]
-        return len(running) >= self.complement and not self.peers_then.issuperset(running)
 
     def addresses_of(self, peer: str) -> list[str]:
         """The addresses of the containers of its daemon that `container:NAME`, `label:KEY=VALUE` or

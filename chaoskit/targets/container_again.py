@@ -22,6 +22,8 @@ from chaoskit.procfs import boot_id
 RECREATED = "chaoskit.recreated"
 """The label that says, with the value `true`, that others make the container again."""
 _SWARM = "com.docker.swarm.service.name"
+_ORCHESTRATORS = ("com.docker.swarm.", "io.kubernetes.", "com.hashicorp.nomad.")
+"""How the labels begin that those put on containers who replace them."""
 _REMOVAL = 30.0
 """Seconds in which a removal that was asked for is over."""
 
@@ -52,6 +54,36 @@ class ContainerAgain:
     @property
     def has_role(self) -> bool:
         return self.match.id is None
+
+    @property
+    def complement(self) -> int:
+        """How many matched when it was found."""
+        return len(self.peers_then)
+
+    def successors(self) -> list[str]:
+        """The labels of those that match and run now and did not then. Raises NoDaemon."""
+        new = [
+            told
+            for told in self.daemon.containers(LISTED)
+            if told.get("State") == "running"
+            and told["Id"] not in self.peers_then
+            and self.match.matches(told)
+        ]
+        new.sort(key=lambda told: told.get("Created", 0))
+        return [f"container {name_of(told)} ({told.get('Image')})" for told in new]
+
+    def replaced(self) -> bool:
+        """Whether an orchestrator that manages it has put others in its place, as many as matched
+        before: it would start one too many. Raises Gone, NoDaemon."""
+        labels = self.told.get("Config", {}).get("Labels") or {}
+        if not any(label.startswith(_ORCHESTRATORS) for label in labels):
+            return False
+        running = [
+            told["Id"]
+            for told in self.daemon.containers(LISTED)
+            if told.get("State") == "running" and self.match.matches(told)
+        ]
+        return len(running) >= self.complement and not self.peers_then.issuperset(running)
 
     def newcomers(self) -> list[str]:
         running = [

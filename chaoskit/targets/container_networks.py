@@ -10,6 +10,7 @@ from chaoskit.docker.client import LISTED, Daemon
 from chaoskit.docker.match import name_of
 from chaoskit.model.units import Json
 from chaoskit.targets.docker_protect import why_protected, with_chaoskit
+from chaoskit.targets.far_network import LABEL
 
 
 class ContainerNetworks:
@@ -75,6 +76,7 @@ class ContainerNetworks:
             for told in self.daemon.containers(LISTED)
             if (told.get("HostConfig") or {}).get("NetworkMode") in modes
             and told.get("State") not in ("created", "exited", "dead")
+            and LABEL not in (told.get("Labels") or {})
         ]
 
     def _about(self, network: str) -> dict[str, Any]:

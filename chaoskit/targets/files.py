@@ -148,6 +148,9 @@ class Files(Rooted):
         """Take our filler away; what is not ours stays."""
         if self.mark_of(key) == Path(key).name[1:]:
             Path(_now_at(key)).unlink(missing_ok=True)
+            # Its disk was there, whatever number it has by now.
+            with contextlib.suppress(OSError):
+                self._mount_note(key).unlink(missing_ok=True)
 
     def space(self, path: str | int) -> tuple[int, int]:
         """(free, all) in bytes, as `df` counts for ordinary users. path: or an open folder."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from chaoskit.capabilities import Proc
+from chaoskit.clock import now
 from chaoskit.errors import Gone
 from chaoskit.matching import ProcessMatch
 from chaoskit.model.binding import Binding
@@ -26,6 +27,8 @@ from chaoskit.targets.protect import why_protected
 
 SETTLED = 0.3
 """Seconds that a process must have lived to count as somebody who fills a role."""
+_COME = 1.0
+"""Seconds for which those who come one after the other are waited for."""
 _WIDE = 60
 """Characters of a command line that are shown."""
 
@@ -177,11 +180,14 @@ class ProcessSelector(ProcessMatch, Selector):
 
     def find(self, binding: Binding) -> list[Target]:
         found = self.matching()
-        if any(_age(process) < SETTLED for process in found):
-            # Whoever is there for a moment only is neither hurt nor missed.
-            time.sleep(SETTLED)
-            there = set(found)
-            found = [process for process in self.matching() if process in there]
+        # Whoever is there for a moment only is neither hurt nor missed; and whoever has just begun
+        # and stays is one of them, not the successor of somebody who is hurt next.
+        end = now() + _COME
+        while (young := any(_age(one) < SETTLED for one in found)) and now() < end:
+            time.sleep(SETTLED / 3)
+            found = self.matching()
+        if young:
+            found = [process for process in found if _age(process) >= SETTLED]
         role = None if self.pid is not None else self
         peers = frozenset(process.key for process in found)
         own = Process.at(os.getpid())

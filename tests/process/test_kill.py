@@ -162,10 +162,10 @@ def test_a_fork_for_a_moment_takes_nobodys_place(
     spawned: Spawned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shell's subshell has the command line of its shell, and is no second one of these."""
-    monkeypatch.setattr("chaoskit.targets.process.SETTLED", 5.0)
     line = "echo ready; while :; do (sleep 0.1; :); sleep 0.1; done"
     shells = [spawned.run(["/bin/sh", "-c", line, spawned.name]) for _ in range(2)]
     made = target(spawned)
+    monkeypatch.setattr("chaoskit.targets.process.SETTLED", 5.0)
     fault = Kill(restart="true")
     changes = inject(fault, made)
     assert until(lambda: not shells[0].alive() or not shells[1].alive(), 20)
@@ -176,6 +176,26 @@ def test_a_fork_for_a_moment_takes_nobodys_place(
         assert fault.outcome(made, changes, 0.1) is None
         assert fault.look(made, changes[0]) == "dead"
     assert seen == 3, "there was no fork to be taken for one"
+
+
+def test_who_begins_while_one_looks_is_one_of_them(
+    spawned: Spawned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the successor of one that is killed next."""
+    monkeypatch.setattr("chaoskit.targets.process.SETTLED", 3.0)
+    monkeypatch.setattr("chaoskit.targets.process._COME", 60.0)
+    matching, late = ProcessSelector.matching, list[Process]()
+
+    def looked(selector: ProcessSelector) -> list[Process]:
+        found = matching(selector)
+        if not late:
+            late.append(spawned.python())
+        return found
+
+    monkeypatch.setattr(ProcessSelector, "matching", looked)
+    spawned.python()
+    made = target(spawned)
+    assert made.complement == 2 and made.successors() == []
 
 
 def test_one_that_has_just_begun_is_not_started_again(spawned: Spawned, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from chaoskit.journal import State
 from chaoskit.model.verdict import Verdict
 from chaoskit.procfs import with_argument
 from chaoskit.recovery import recover
+from chaoskit.safety import halt
 
 
 def begin(file: Path) -> subprocess.Popen[bytes]:
@@ -73,6 +74,7 @@ class Switch(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answering)
         self.seconds = seconds
         self.said: list[str] = []
+        self.asked = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -80,6 +82,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert isinstance(self.server, Switch)
         if self.path == "/on":
+            self.server.asked.set()
             time.sleep(self.server.seconds)
         self.server.said.append(self.path)
         self.send_response(200)
@@ -107,8 +110,16 @@ def turned_on(switch: Switch) -> dict[str, Any]:
 
 
 def test_a_request_is_not_undone_before_it_is_done(tmp_path: Path, switch: Switch) -> None:
-    file = write(tmp_path, turned_on(switch), **{"blast-radius": {"max-duration": "2s"}})
-    result = chaoskit.run(chaoskit.load(file), state=tmp_path / "state")
+    state = tmp_path / "state"
+
+    def stop() -> None:
+        switch.asked.wait(60)
+        halt.pull(State(state), "it is on its way")
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = chaoskit.run(chaoskit.load(write(tmp_path, turned_on(switch))), state=state)
+    thread.join()
     assert result.verdict is Verdict.ABORTED and not result.left, result.reason
     assert switch.said == ["/on", "/off"]
 
@@ -117,8 +128,7 @@ def test_nor_when_its_sender_was_killed(tmp_path: Path, switch: Switch) -> None:
     runner = begin(write(tmp_path, turned_on(switch)))
     state = tmp_path / "state"
     try:
-        assert until(lambda: list(state.glob("runs/*/action-*")) != [], 30)
-        time.sleep(0.5)
+        assert switch.asked.wait(30)
     finally:
         runner.kill()
         runner.wait()

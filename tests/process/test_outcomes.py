@@ -88,7 +88,7 @@ def test_the_time_of_each_begins_when_it_ended(tmp_path: Path, crew: Crew) -> No
     crew.hire(STUBBORN)
     crew.supervise(2)
     told: list[str] = []
-    how: dict[str, Any] = {"signal": "TERM", "grace": "6s", "replaced-within": "5s", "for": "8s"}
+    how: dict[str, Any] = {"signal": "TERM", "grace": "10s", "replaced-within": "5s", "for": "8s"}
     result = run(tmp_path, crew, told, **how)
     assert result.verdict is Verdict.DEVIATED, result.reason
     assert len(told) == 2 and sum("later than 5s" in one for one in told) == 1, told

@@ -18,7 +18,7 @@ from chaoskit.model.binding import Binding
 from chaoskit.model.container import ContainerState
 from chaoskit.model.fault import Change, Found
 
-RUNS = ContainerState("running", "t0", 7, 0, 0, "no", "none", "", False, False)
+RUNS = ContainerState("running", "t0", 7, 0, 0, "no", "none", "", False, "runc")
 ENDED = replace(RUNS, status="exited", pid=0, exit=137)
 
 
