@@ -120,7 +120,9 @@ class Process:
             raise Gone(f"process {self.pid} has ended") from error
         try:
             self.signal(signals.SIGKILL)
-            if not select.select([descriptor], [], [], patience)[0]:
+            ended = select.poll()  # select() knows no descriptor above 1023.
+            ended.register(descriptor, select.POLLIN)
+            if not ended.poll(patience * 1000):
                 raise ChaoskitError(f"process {self.pid} was sent SIGKILL and has not ended")
         finally:
             os.close(descriptor)

@@ -104,9 +104,11 @@ def undo_run(lives: Sequence[Live], journal: Journal) -> None:
     """A whole run, in the order in which its runner would: what its faults have in, then its
     actions one after the other, newest first, for one may build on another, and last what targets
     stand on. lives: oldest first."""
-    standing = [live for live in lives if live.cell.step == STANDING]
-    actions = [live for live in lives if live.target.kind == "action"]
-    undo([live for live in lives if live not in standing and live not in actions], journal)
+    faults, actions, standing = list[Live](), list[Live](), list[Live]()
+    for live in lives:
+        action = live.target.kind == "action"
+        (standing if live.cell.step == STANDING else actions if action else faults).append(live)
+    undo(faults, journal)
     for live in reversed(actions):
         undo([live], journal)
     undo(standing, journal)

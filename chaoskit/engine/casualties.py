@@ -42,6 +42,7 @@ class Casualties:
                 hurt = {key: keys for key, (_, keys) in self._hurt.items()}
             had = {target.key for target in done}
             what = step.selector.describe()
+            planned = session.planned.get(number, ())
             choice = choose(
                 step,
                 pick,
@@ -53,7 +54,7 @@ class Casualties:
                 ended=self._ended.get(what, ()),
                 most=self._most.get(what, 0),
                 done=had,
-                prefer=(planned := session.planned.get(number, ())),
+                prefer=planned,
             )
             if choice.refusals:
                 raise Refused("; ".join(choice.refusals))

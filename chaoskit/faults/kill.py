@@ -27,8 +27,8 @@ _DEATH = 5.0
 _TRIAL = 0.3
 """Seconds that an undo watches what it has started: a command that cannot work ends sooner."""
 _STAYS = 1.0
-"""Seconds after which somebody who matched and was no newcomer any more would be one that stays;
-where there are newcomers all the time, no more are waited for."""
+"""Seconds in which a newcomer has gone again or is one that stays. No longer than that is waited,
+for there may be newcomers all the time."""
 
 
 @dataclass(frozen=True)

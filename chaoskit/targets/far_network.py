@@ -43,6 +43,7 @@ class FarNetwork:
         @property
         def started(self) -> str: ...
         def state(self) -> ContainerState: ...
+        def sharers(self) -> list[str]: ...
         def protected_sharer(self) -> str | None: ...
 
     def far_key(self) -> str:
@@ -70,7 +71,7 @@ class FarNetwork:
             return "it uses the network of another container: take that one"
         if why := self.protected_sharer():
             return why
-        if (sharing := self.far_sharers()) and not self.binding.allow_shared:
+        if (sharing := self.sharers()) and not self.binding.allow_shared:
             return (
                 f"it shares its network with {', '.join(sharing)}: `allow-shared: true` in the "
                 "blast radius allows to hurt them with it"
@@ -85,15 +86,6 @@ class FarNetwork:
         except ChaoskitError as error:
             return f"a helper container of {image} cannot do that: {error}"
         return None
-
-    def far_sharers(self) -> list[str]:
-        mode = f"container:{self.id}"
-        return [
-            str((told.get("Names") or [told["Id"]])[0]).lstrip("/")
-            for told in self.daemon.containers()
-            if (told.get("HostConfig") or {}).get("NetworkMode") == mode
-            and LABEL not in (told.get("Labels") or {})
-        ]
 
     def far_runner(self, key: str) -> nft.Runner:
         """nft by a helper in the network of that key. Raises Gone when it has ended."""

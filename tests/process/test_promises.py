@@ -167,6 +167,16 @@ def _kill_guardian(state: Path) -> None:
     os.kill(head["pid"], signal.SIGKILL)
 
 
+def _left_in(state: Path, victim: Victim) -> Path:
+    """The journal of a run that died with its guardian while the victim was frozen."""
+    file = write(state.parent / "e.json", victim)
+    with running(file, state, victim) as runner:
+        _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+    return State(state).find().path / "journal.jsonl"
+
+
 def test_a_guardian_that_dies_ends_the_run(tmp_path: Path, victim: Victim) -> None:
     from chaoskit.procfs import with_argument
 
@@ -198,12 +208,8 @@ def test_a_guardian_that_is_frozen_ends_the_run(tmp_path: Path, victim: Victim) 
 
 def test_what_was_hurt_on_another_machine_is_not_gone(tmp_path: Path, victim: Victim) -> None:
     """The state folder may be on a disk that several machines see."""
-    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
-    with running(file, state, victim) as runner:
-        _kill_guardian(state)
-        runner.kill()
-        runner.wait()
-    journal = State(state).find().path / "journal.jsonl"
+    state = tmp_path / "state"
+    journal = _left_in(state, victim)
     there = journal.read_text()
     (head,) = records(state, "run")
     elsewhere = there.replace(victim.process.boot, "0b00ed00")
@@ -601,12 +607,8 @@ def test_scan_finds_leftovers_without_any_journal(tmp_path: Path, victim: Victim
 
 def test_everything_reads_the_same_at_reboot(tmp_path: Path, victim: Victim) -> None:
     """A journal of another boot: its processes are gone, and nothing else is touched."""
-    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
-    with running(file, state, victim) as runner:
-        _kill_guardian(state)
-        runner.kill()
-        runner.wait()
-    journal = State(state).find().path / "journal.jsonl"
+    state = tmp_path / "state"
+    journal = _left_in(state, victim)
     boot = victim.process.boot
     journal.write_text(journal.read_text().replace(boot, "0b00ed00"))
     recovered = chaoskit("recover", state=state)

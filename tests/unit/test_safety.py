@@ -165,32 +165,13 @@ def test_a_match_in_the_tree_of_another_is_hurt_with_it() -> None:
 
 
 def test_what_was_ended_for_good_counts_until_it_has_a_successor() -> None:
-    step = FaultStep(Pause(), Things(("a", "b", "c", "d")), Pick(count=1), 1.0, Position("", 1, 1))
+    limits, one = BlastRadius(max_percent=0.4), Pick(count=1)
     for lost, fine in ((0, True), (1, True), (2, False)):
-        choice = choose(
-            step,
-            step.pick,
-            Binding("run", "1", Path("/nowhere")),
-            BlastRadius(max_percent=0.4),
-            1,
-            ended=[f"dead {n}" for n in range(lost)],
-            most=4 + lost,
-        )
+        ended = [f"dead {n}" for n in range(lost)]
+        choice = stage("abcd", one, [], limits, ended=ended, most=4 + lost)
         assert bool(choice.refusals) != fine
-        there_again = choose(
-            step,
-            step.pick,
-            Binding("run", "1", Path("/nowhere")),
-            BlastRadius(max_percent=0.4),
-            1,
-            ended=[f"dead {n}" for n in range(lost)],
-            most=4,
-        )
-        assert not there_again.refusals
-    gone = choose(
-        step, Pick(every=True), Binding("run", "1", Path("/nowhere")), NO_LIMITS, 1, gone={"a"}
-    )
-    assert gone.refusals
+        assert not stage("abcd", one, [], limits, ended=ended, most=4).refusals
+    assert stage("abcd", Pick(every=True), [], gone={"a"}).refusals
 
 
 def stage(
