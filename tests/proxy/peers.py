@@ -7,6 +7,7 @@ import fcntl
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typing import NamedTuple
 
 import pytest
 
+from chaoskit.clock import until
+from chaoskit.engine.guardian import thread_states
+
 CACHE = Path("~/.cache/chaoskit-tests").expanduser()
 TOXIPROXY = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
 
@@ -26,6 +30,18 @@ class Running(str):
 
     pid: int
     port: int
+
+
+@contextlib.contextmanager
+def frozen(server: Running) -> Iterator[None]:
+    """It holds its sockets open and answers nobody."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        # A thread that has no processor now stops when it gets one.
+        assert until(lambda: thread_states(server.pid) == {"T"}, 20)
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 class Answer(NamedTuple):

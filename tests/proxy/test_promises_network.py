@@ -213,13 +213,10 @@ def test_a_server_that_hangs_and_goes_on_is_undone(
     make_link(server, echo.address)
     file = experiment(tmp_path, step("bandwidth", server, rate="100KB/s"))
     with running(file, tmp_path / "state") as run:
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
+        with peers.frozen(server):
             run.popen.send_signal(signal.SIGINT)
             time.sleep(4)
-            assert run.popen.poll() is None  # It goes on trying.
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
+            assert run.popen.poll() is None, run.end()  # It goes on trying.
         code, said = run.end()
     assert code == 4, said
     assert toxics(server) == ["theirs"]
@@ -232,12 +229,9 @@ def test_a_server_that_hangs_too_long_is_stuck_and_recovered_later(
     state = tmp_path / "state"
     file = experiment(tmp_path, step("bandwidth", server, rate="100KB/s"))
     with running(file, state) as run:
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
+        with peers.frozen(server):
             run.popen.send_signal(signal.SIGINT)
             code, said = run.end()
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
         assert code == 5 and "no whole answer within 2s" in said, said
         assert chaoskit("recover", state=state).returncode in (0, 4)
         assert toxics(server) == ["theirs"]
