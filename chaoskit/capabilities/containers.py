@@ -41,8 +41,9 @@ class IsContainer(Protocol):
         """What its daemon says of it now. Raises Gone when it was removed, ChaoskitError when the
         daemon does not answer."""
 
-    def sharers(self) -> Sequence[str]:
-        """The names of the containers that run in its network. Raises ChaoskitError."""
+    def guests(self) -> Sequence[str]:
+        """The names of the containers that run in its network, among its processes or in its shared
+        memory. Raises ChaoskitError."""
 
     def successors(self) -> Sequence[str]:
         """For people: those that match now and were not there when this target was found."""

@@ -92,6 +92,7 @@ class Daemon:
         self._silent = -SILENT
         self._version = ""
         self._listed: tuple[float, list[dict[str, Any]]] = (-math.inf, [])
+        self._hosts: dict[str, frozenset[str]] = {}
 
     def look(self, ask: Callable[[Any], R]) -> R:
         """What `ask` gets from the SDK's APIClient. Raises Gone, NoDaemon, ChaoskitError."""
@@ -120,6 +121,17 @@ class Daemon:
         if not (_has(found, "Id") and isinstance(found.get("State"), dict)):
             raise no_docker(str(self.where), "it does not say how a container is")
         return dict(found)
+
+    def hosts_of(self, container: str) -> frozenset[str]:
+        """The containers, by id or by name, in whose network, among whose processes or in whose
+        shared memory it was started. That never changes: it is asked once. Raises Gone."""
+        if container not in self._hosts:
+            modes = self.inspect(container).get("HostConfig") or {}
+            words = (str(modes.get(key)) for key in ("NetworkMode", "PidMode", "IpcMode"))
+            self._hosts[container] = frozenset(
+                word.removeprefix("container:") for word in words if word.startswith("container:")
+            )
+        return self._hosts[container]
 
     def close(self) -> None:
         """Let go of the connections; the next call makes new ones."""

@@ -187,14 +187,17 @@ class EndContainer(Fault[IsContainer]):
 
 
 def no_guests(target: IsContainer) -> str | None:
-    """Why it must not end: started again it has another network, and whoever shares this one stays
-    in it, with nothing but a loopback, until it is restarted itself."""
+    """Why it must not end: who runs among its processes ends with it, and who shares its network
+    or its memory stays in the old one, alone, until it is restarted itself."""
     try:
-        others = target.sharers()
+        others = target.guests()
     except ChaoskitError as error:
         return str(error)
     if others:
-        return f"{', '.join(others)} use its network, and would not get it back with it"
+        return (
+            f"{', '.join(others)} run in its network, among its processes or in its shared memory, "
+            "and would not get that back with it"
+        )
     return None
 
 

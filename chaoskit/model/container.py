@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+ENDED = ("created", "exited", "dead")
+"""How the status of those is called that do not run, now or at all."""
 _SANDBOXES = ("runsc", "gvisor", "kata")
 """In the name of a runtime (`kata-runtime`, `io.containerd.runsc.v1`)."""
 

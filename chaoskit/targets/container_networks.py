@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chaoskit.docker import endpoints
 from chaoskit.docker.client import LISTED, Daemon
 from chaoskit.docker.match import name_of
+from chaoskit.model.container import ENDED
 from chaoskit.model.units import Json
 from chaoskit.targets.docker_protect import why_protected, with_chaoskit
 from chaoskit.targets.far_network import LABEL
@@ -75,7 +76,7 @@ class ContainerNetworks:
             told
             for told in self.daemon.containers(LISTED)
             if (told.get("HostConfig") or {}).get("NetworkMode") in modes
-            and told.get("State") not in ("created", "exited", "dead")
+            and told.get("State") not in ENDED
             and LABEL not in (told.get("Labels") or {})
         ]
 

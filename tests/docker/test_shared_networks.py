@@ -34,9 +34,11 @@ def one(daemon: Daemon) -> Container:
     return daemon.run(name=daemon.name("one"), network=daemon.network().name)
 
 
-def guest_of(daemon: Daemon, host: Container, by: str = "id", **more: Any) -> Container:
-    mode = f"container:{host.id if by == 'id' else host.name}"
-    return daemon.run(name=daemon.name("guest"), network_mode=mode, **more)
+def guest_of(
+    daemon: Daemon, host: Container, by: str = "id", mode: str = "network_mode", **more: Any
+) -> Container:
+    lent = f"container:{host.id if by == 'id' else host.name}"
+    return daemon.run(name=daemon.name("guest"), **{mode: lent}, **more)
 
 
 def test_a_stranger_with_the_same_number_is_not_touched(daemon: Daemon, one: Container) -> None:
@@ -79,16 +81,20 @@ def test_without_cookies_only_a_living_process_vouches_for_a_number(
     assert fault.look(on, changes[0]) is None
 
 
+@pytest.mark.parametrize("mode", ["network_mode", "pid_mode", "ipc_mode"])
 @pytest.mark.parametrize("by", ["id", "name"])
-def test_who_would_lose_a_network_for_good_keeps_its_owner_from_being_ended(
-    daemon: Daemon, one: Container, by: str
+def test_who_would_end_with_it_or_be_left_alone_keeps_its_host_from_being_ended(
+    daemon: Daemon, one: Container, by: str, mode: str
 ) -> None:
-    """Started again it has another one, and the guest stays in the old one, alone."""
-    guest = guest_of(daemon, one, by)
-    allowed = cells.target(daemon, one, cells.binding(allow_shared=True))
+    """Started again it has another network, processes and memory; the guest has the old ones."""
+    host = one
+    if mode == "ipc_mode":  # Which is shared where it was allowed at the start.
+        host = daemon.run(name=daemon.name("lender"), ipc_mode="shareable")
+    guest = guest_of(daemon, host, by, mode)
+    allowed = cells.target(daemon, host, cells.binding(allow_shared=True))
+    for fault in (Stop(), KillContainer(), Restart(), Remove(recreate=True)):
+        assert str(fault.refuse(allowed)).startswith(f"{guest.name} "), fault.refuse(allowed)
     for fault in (Stop(), KillContainer(), Restart()):
-        told = fault.refuse(allowed)
-        assert told == f"{guest.name} use its network, and would not get it back with it"
         assert fault.refuse(cells.target(daemon, guest)) is None
     guest.kill()
     assert until(lambda: Stop().refuse(allowed) is None, cells.SOON)

@@ -37,7 +37,7 @@ class Box:
     def state(self) -> ContainerState:
         return self.now
 
-    def sharers(self) -> list[str]:
+    def guests(self) -> list[str]:
         return []
 
     def replaced(self) -> bool:
