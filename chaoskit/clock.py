@@ -8,8 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from chaoskit.errors import Interrupted
+
+R = TypeVar("R")
 
 now = time.monotonic
 """Seconds on CLOCK_MONOTONIC: the same for all processes of one boot, blind to clock changes."""
@@ -65,3 +68,25 @@ def until(condition: Callable[[], bool], patience: float) -> bool:
         if condition():
             return True
     return False
+
+
+def within(patience: float, ask: Callable[[], R]) -> R:
+    """What `ask` returns or raises, or TimeoutError: names that are looked up, and answers that
+    come a byte at a time, have no time-out of their own."""
+    done: list[R] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="asked", daemon=True)
+    thread.start()
+    thread.join(patience + 0.1)  # Its own time-outs say more.
+    for error in failed:
+        raise error
+    if not done:
+        raise TimeoutError
+    return done[0]

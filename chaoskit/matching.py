@@ -15,6 +15,8 @@ from chaoskit.procfs import Process, listening, processes
 
 _OURS = re.compile(r"chaoskit-\d{8}-\d{6}-[0-9a-f]{6}(-.*)?")
 """An argument that only a guardian or a helper of ours has."""
+_PID_FILE = 64
+"""Bytes of a pid file that are read."""
 _PROBE = re.compile(rb"CHAOSKIT_COMMAND=chaoskit-\d{8}-\d{6}-[0-9a-f]{6}-probe")
 
 
@@ -168,7 +170,9 @@ def _is_child(process: Process, above: int | str) -> bool:
 def _pid_in(path: Path) -> int | None:
     """The number in a pid file; None when there is no file. Raises Refused when it is no number."""
     try:
-        text = path.read_text(errors="replace").strip()
+        # A named pipe would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            text = (file.read(_PID_FILE) or b"").decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from chaoskit.clock import now
+from chaoskit.clock import now, within
 from chaoskit.errors import ChaoskitError
 from chaoskit.model.url import Tls, problem_with
 
@@ -77,6 +77,31 @@ def send(
     raise RequestFailed("redirected more than 5 times")
 
 
+def connected(host: str, port: int, patience: float) -> socket.socket:
+    """A TCP connection to the first address of that name that takes one, within so many seconds in
+    all, its time-out what is left of them. Raises OSError; TimeoutError also where the name is not
+    looked up in time, for which the system has no time-out."""
+    end = now() + patience
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = within(patience, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(max(0.001, end - now()))
+            made.connect(address)
+            return made
+        except OSError:
+            made.close()
+            if number == len(found) or now() > end:
+                raise
+        except BaseException:
+            made.close()
+            raise
+    raise OSError(f"{host} has no address")
+
+
 def _ask(
     method: str,
     url: str,
@@ -98,7 +123,7 @@ def _ask(
     try:
         left = max(0.001, end - now())
         if place is None:
-            plain = socket.create_connection((host, port), left)
+            plain = connected(host, port, left)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             plain = _unix(place, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -95,4 +96,5 @@ def _write(path: Path, text: str, force: bool) -> None:
     except OSError as error:
         raise InputError([f"{path} cannot be written: {error.strerror}"]) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()

@@ -48,6 +48,7 @@ def run(args: Namespace) -> int:
     experiments = load_all(args)
     state = open_state(args)
     results: list[Result] = []
+    cut = False
     with late_signals() as came:
         for index, experiment in enumerate(experiments, 1):
             if len(experiments) > 1 and not args.json:
@@ -56,8 +57,9 @@ def run(args: Namespace) -> int:
             results.append(result)
             if (came or _over(result, aborted_by)) and index < len(experiments):
                 tell(f"chaoskit: {len(experiments) - index} more experiments were not run")
+                cut = bool(came)
                 break
-        return _ending(results, args)
+        return _ending(results, args, cut)
 
 
 def one(experiment: Experiment, state: State, args: Namespace) -> tuple[Result, str]:
@@ -125,9 +127,10 @@ def _over(result: Result, aborted_by: str) -> bool:
     return aborted_by in ("signal", "halt") or result.verdict in (Verdict.STUCK, Verdict.FAILED)
 
 
-def _ending(results: Sequence[Result], args: Namespace) -> int:
-    """What it came to over all files."""
-    verdict = worst(result.verdict or Verdict.FAILED for result in results)
+def _ending(results: Sequence[Result], args: Namespace, cut: bool) -> int:
+    """What it came to over all files. cut: a signal kept some from being run."""
+    verdicts = [result.verdict or Verdict.FAILED for result in results]
+    verdict = worst([*verdicts, Verdict.ABORTED] if cut else verdicts)
     if args.json:
         if len(args.path) == 1 and not args.path[0].is_dir():
             say_json(results[0].to_json())

@@ -25,7 +25,7 @@ from docker.utils import version_lt
 from requests.exceptions import RequestException
 from urllib3.exceptions import InsecureRequestWarning
 
-from chaoskit.clock import now
+from chaoskit.clock import now, within
 from chaoskit.docker.ssh import Adapter
 from chaoskit.docker.trouble import NoDaemon, Silent, Told, no_daemon, no_docker
 from chaoskit.errors import ChaoskitError, Gone
@@ -92,7 +92,6 @@ class Daemon:
         self._silent = -SILENT
         self._version = ""
         self._listed: tuple[float, list[dict[str, Any]]] = (-math.inf, [])
-        self._hosts: dict[str, frozenset[str]] = {}
 
     def look(self, ask: Callable[[Any], R]) -> R:
         """What `ask` gets from the SDK's APIClient. Raises Gone, NoDaemon, ChaoskitError."""
@@ -121,17 +120,6 @@ class Daemon:
         if not (_has(found, "Id") and isinstance(found.get("State"), dict)):
             raise no_docker(str(self.where), "it does not say how a container is")
         return dict(found)
-
-    def hosts_of(self, container: str) -> frozenset[str]:
-        """The containers, by id or by name, in whose network, among whose processes or in whose
-        shared memory it was started. That never changes: it is asked once. Raises Gone."""
-        if container not in self._hosts:
-            modes = self.inspect(container).get("HostConfig") or {}
-            words = (str(modes.get(key)) for key in ("NetworkMode", "PidMode", "IpcMode"))
-            self._hosts[container] = frozenset(
-                word.removeprefix("container:") for word in words if word.startswith("container:")
-            )
-        return self._hosts[container]
 
     def close(self) -> None:
         """Let go of the connections; the next call makes new ones."""
@@ -222,28 +210,6 @@ class Daemon:
         if isinstance(found, Silent):
             self._silent = now()
         return found
-
-
-def within(patience: float, ask: Callable[[], R]) -> R:
-    """What `ask` returns or raises, or TimeoutError: names that are looked up, and answers that
-    come a byte at a time, have no time-out of their own."""
-    done: list[R] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            done.append(ask())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="daemon", daemon=True)
-    thread.start()
-    thread.join(patience + 0.1)  # Its own time-outs say more.
-    for error in failed:
-        raise error
-    if not done:
-        raise TimeoutError
-    return done[0]
 
 
 def _has(found: Any, key: str) -> bool:

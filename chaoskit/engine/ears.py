@@ -85,6 +85,8 @@ class Ears:
             if before[number] is not signal.SIG_IGN:
                 signal.signal(number, _nothing)
         try:
+            for came in next((h for h in before.values() if isinstance(h, Came)), ()):
+                self._signal(came)
             yield
         finally:
             for number, handler in before.items():
@@ -134,17 +136,25 @@ class Ears:
             self._abort.pull("disk", trouble)
 
 
+class Came(list[int]):
+    """The signals that came while no run was on; what handles them."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.append(number)
+
+
 @contextlib.contextmanager
-def late_signals() -> Iterator[list[int]]:
+def late_signals() -> Iterator[Came]:
     """For a command that does nothing but run: a second Ctrl-C that comes when the run is over
     already changes neither its report nor its exit code, up to the very end of the process.
 
-    Gives the signals that came while no run was on. Only for the main thread.
+    Gives the signals that came while no run was on: the next run is aborted by them before it has
+    hurt anybody. Only for the main thread.
     """
-    came: list[int] = []
+    came = Came()
     for number in _ABORTING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: came.append(number))
+            signal.signal(number, came)
     try:
         yield came
     finally:

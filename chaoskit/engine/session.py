@@ -275,11 +275,16 @@ class Session:
         )
 
     def missed(self, where: str, began: float) -> None:
-        """No data is not good news: a check that was not read since then makes the run
-        inconclusive."""
-        for check in self.watch.unseen(began):
-            told = f"{where}{check} was never read while it mattered"
-            self.findings.add(Verdict.INCONCLUSIVE, told)
+        """No data is not good news: a check that was not read since then, or in so few readings
+        that its gate says nothing though none of them held, makes the run inconclusive."""
+        told = [f"{name} was never read while it mattered" for name in self.watch.unseen(began)]
+        if not self.abort.cancel.is_set:
+            told += [
+                f"{name} did not hold in any reading, in too few of them for its gate to judge"
+                for name in self.watch.never_held(began)
+            ]
+        for reason in told:
+            self.findings.add(Verdict.INCONCLUSIVE, f"{where}{reason}")
 
     def phase(self, name: str, text: str) -> None:
         self.say("phase", text, phase=name)
@@ -340,7 +345,7 @@ class Session:
 
         experiment = self.experiment
         with contextlib.suppress(OSError):
-            text = self.redactor.text(experiment.file.read_text(errors="replace"))
+            text = self.redactor.text(experiment.text)
             (self.folder.path / "experiment.yaml").write_text(text)
         self.journal.append(
             "run",

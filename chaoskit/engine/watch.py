@@ -60,6 +60,8 @@ class _Item:
     """When the last finished reading was begun."""
     seen_from: float = 0.0
     """When the last reading was begun that gave something to judge."""
+    held_from: float = 0.0
+    """When the last reading was begun that was as expected."""
 
 
 class Watch:
@@ -163,6 +165,15 @@ class Watch:
         """The checks of which nothing was read since then."""
         return [item.check.name for item in self._items if item.seen_from < began]
 
+    def never_held(self, began: float) -> list[str]:
+        """The checks with a gate that were read since then and held in no reading: so few that the
+        gate has not judged them."""
+        return [
+            item.check.name
+            for item in self._items
+            if item.gate is not None and item.held_from < began <= item.seen_from
+        ]
+
     def _watch(self, item: _Item) -> None:
         context = self._context(self._stopping)
         due = now()
@@ -180,6 +191,8 @@ class Watch:
                     item.read_from = began
                     if sample.sight is not Sight.UNREAD:
                         item.seen_from = began
+                    if sample.sight is Sight.OK:
+                        item.held_from = began
                     self._changed.notify_all()
                     due = max(due + item.every, now())
                     while now() < due and self._nudges == nudges and not self._stopping.is_set:

@@ -132,10 +132,9 @@ class State:
             if named := os.environ.get("CHAOSKIT_STATE"):
                 path = Path(named)
             else:
-                home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-                path = Path(home) / "chaoskit"
+                path = Path(os.environ.get("XDG_STATE_HOME") or _home(), "chaoskit")
         path = path.absolute()
-        if path.exists() and not path.is_dir():
+        if os.path.lexists(path) and not os.path.isdir(path):
             raise StateError(f"the state folder {path} is no folder")
         return cls(path)
 
@@ -286,9 +285,18 @@ class State:
             ) from error
 
 
+def _home() -> Path:
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        told = "there is no home folder to keep runs in: name a state folder by --state"
+        raise StateError(told) from error
+
+
 def _new_id() -> str:
-    """Ids sort by time, down to the microsecond: the newest of two runs in one second is known."""
+    """Ids sort by time, down to the microsecond: the newest of two runs in one second is known. By
+    UTC, whatever zone the next one is started in, and when an hour comes twice."""
     wall = time.time()
     part = int(wall % 1 * 2**20)
-    seconds = time.strftime("%Y%m%d-%H%M%S", time.localtime(wall))
+    seconds = time.strftime("%Y%m%d-%H%M%S", time.gmtime(wall))
     return f"{seconds}-{part:05x}{os.urandom(1).hex()[0]}"

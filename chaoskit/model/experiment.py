@@ -256,6 +256,7 @@ class Experiment:
     gates: None when the file says nothing (then every steady-state check is a gate); an empty
     tuple when it says `gates: []` (then failures are recorded and make the run deviated).
     document: the file as a resolved JSON document, secrets as `${NAME}`; part of the plan's hash.
+    text: the file as it was written.
     """
 
     title: str
@@ -263,6 +264,7 @@ class Experiment:
     method: tuple[Step, ...]
     file: Path
     document: Mapping[str, Any]
+    text: str = field(default="", compare=False, repr=False)
     hypothesis: str = ""
     tags: tuple[str, ...] = ()
     variables: tuple[Variable, ...] = ()

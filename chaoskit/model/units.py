@@ -100,6 +100,8 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_CENTURY = 100 * 365 * 86400.0
+"""Seconds that nobody waits longer than; the system's clocks would overflow."""
 _MOST = 100
 """Characters of a quantity; more digits than that are a mistake, and would overflow."""
 
@@ -108,7 +110,8 @@ def parse_duration(text: str) -> float:
     """Seconds from `500ms`, `2s`, `1m30s`, larger units first. Raises ValueError, saying what was
     expected."""
     parts = _match(text, Unit.DURATION).groups()
-    return sum(float(part) * seconds for part, seconds in zip(parts, _SECONDS, strict=True) if part)
+    found = (float(part) * seconds for part, seconds in zip(parts, _SECONDS, strict=True) if part)
+    return min(sum(found), _CENTURY)
 
 
 def parse_size(text: str) -> int:

@@ -33,8 +33,8 @@ def problem_with(url: str) -> str | None:
             return f"the URL {url!r} names no host"
         if parts.port == 0:
             return "port 0 cannot be asked"
-    except ValueError as error:
-        return f"{url!r} is no URL: {error}"
+    except ValueError:  # Its message quotes a part of the URL, which may be one of a secret.
+        return f"{url!r} is no URL: its host or its port makes no sense"
     if any(ord(c) <= 32 or ord(c) == 127 for c in url):
         return f"the URL {url!r} has spaces or control characters in it"
     return None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaoskit.docker.client import within
+from chaoskit.clock import within
 from chaoskit.docker.logs import Lines
 from chaoskit.docker.match import ContainerMatch
 from chaoskit.errors import ChaoskitError, Gone, ProbeError

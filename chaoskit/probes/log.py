@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -44,7 +45,7 @@ class LogProbe(Probe):
         path = context.folder / self.path
         tail = context.memory.get("tail")
         if tail is None:
-            tail = context.memory["tail"] = _Tail(path, re.compile(self.matches.encode()))
+            tail = context.memory["tail"] = _Tail(path, re.compile(self.matches))
             context.closers.append(tail.close)
         try:
             count = tail.read()
@@ -66,7 +67,7 @@ class LogProbe(Probe):
 class _Tail:
     """Follows one path: an old file is read to its end before the new one is begun."""
 
-    def __init__(self, path: Path, wanted: re.Pattern[bytes]) -> None:
+    def __init__(self, path: Path, wanted: re.Pattern[str]) -> None:
         self.total = 0
         self.line: str | None = None
         self._path = path
@@ -114,7 +115,12 @@ class _Tail:
         self._rest = b""
 
     def _open(self, from_end: bool) -> None:
-        self._file = self._path.open("rb")
+        # A named pipe would be waited for.
+        opened = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            os.close(opened)
+            raise ProbeError(f"{self._path} is no file")
+        self._file = open(opened, "rb")  # noqa: SIM115  It is read from by and by.
         if from_end:
             self._file.seek(0, os.SEEK_END)
         self._seen = self._before(self._file)
@@ -137,7 +143,8 @@ class _Tail:
         self._rest = rest[:LONGEST]
         count = 0
         for line in lines:
-            if self._wanted.search(line[:LONGEST]):
+            text = line[:LONGEST].decode(errors="replace")
+            if self._wanted.search(text):
                 count += 1
-                self.line = line[:1000].decode(errors="replace")
+                self.line = text[:1000]
         return count

@@ -9,6 +9,7 @@ from chaoskit.clock import now
 from chaoskit.errors import ProbeError
 from chaoskit.model.probe import Context, Probe, Reading
 from chaoskit.model.units import Duration, Json, Unit
+from chaoskit.web import connected
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TcpProbe(Probe):
         host, port = self._parts()
         began = now()
         try:
-            with socket.create_connection((host, port), self.timeout) as connection:
+            with connected(host, port, self.timeout) as connection:
                 reading: dict[str, Json] = {"connected": True, "latency": now() - began}
                 connection.settimeout(max(0.001, self.timeout - (now() - began)))
                 if self.send is not None:

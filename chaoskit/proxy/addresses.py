@@ -131,9 +131,12 @@ class Names:
             self._asked[upstream].append(who)
         else:
             self._asked[upstream] = [who]
-            threading.Thread(
-                target=self._ask, args=(upstream,), name=f"lookup {upstream}", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._ask, args=(upstream,), name=f"lookup {upstream}", daemon=True
+                ).start()
+            except RuntimeError:  # No more threads now: whoever comes next tries again.
+                self._answer(upstream, [])()
 
     def _ask(self, upstream: str) -> None:
         host, port = parse_upstream(upstream)

@@ -35,7 +35,9 @@ class Connection:
         "_early",
         "_one_way",
         "_waits",
+        "asked",
         "begun",
+        "broken",
         "client",
         "down",
         "link",
@@ -54,6 +56,8 @@ class Connection:
         self.down: Stream | None = None
         self.over = False
         self.begun = False  # Something may have passed already.
+        self.asked = False  # The client has sent last, and may be waiting for an answer.
+        self.broken = False  # One side has reset it: so does the other when all is delivered.
         self._one_way = False
         self._waits = False  # The client is watched, and waits for the upstream.
         self._early = 0  # What has happened to the client meanwhile.
@@ -133,6 +137,9 @@ class Connection:
 
     def end_of(self, stream: Stream) -> None:
         """All of one direction has been written; after the second one it is over."""
+        if self.broken:
+            self.reset()
+            return
         if self._one_way or stream.cutting:
             self.close()
             return

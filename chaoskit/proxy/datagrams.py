@@ -120,12 +120,18 @@ class Session:
         """The upstream's name has been looked up."""
         if self.over:
             return
+        why = "no address"
         for family, address in addresses:
-            made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            try:
+                made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            except OSError as error:
+                why = error.strerror or str(error)
+                continue
             try:
                 made.connect(address)
-            except OSError:
+            except OSError as error:
                 made.close()
+                why = error.strerror or str(error)
                 continue
             self.upstream = made
             self.link.loop.watch(made.fileno(), self._readable, IN)
@@ -134,7 +140,7 @@ class Session:
                 self._send_up(data)
             return
         self.link.counters.refused += 1
-        self.link.tell("connection-refused", connection=self.number, why="no address")
+        self.link.tell("connection-refused", connection=self.number, why=why)
         self.close()
 
     def reset(self) -> None:
@@ -197,13 +203,12 @@ class DatagramStream:
         self.stages: list[Stage] = []
         self._meter = meter
         self._send = send
-        self._cut = False
 
     def take(self, data: Chunk) -> None:
         """A datagram has come in."""
         self.connection.used = now()
         self._meter.received += len(data)
-        if not self._cut and not any(stage.full for stage in self.stages):
+        if not any(stage.full for stage in self.stages):
             self.inject(data)
 
     def add(self, stage: Stage, at: int) -> None:
@@ -221,7 +226,8 @@ class DatagramStream:
         (self.stages[0] if self.stages else self).feed(data)
 
     def cut(self) -> None:
-        self._cut = True
+        """A client's datagrams are no connection that could end: they pass again without the stage
+        that drops them."""
 
     def relieved(self) -> None:
         """Nobody was paused: what there was no room for was dropped."""

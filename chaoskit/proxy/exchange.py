@@ -51,11 +51,11 @@ class Turn(NamedTuple):
 class Exchange:
     """What the stages of one toxic on one connection know together."""
 
-    def __init__(self, synchronised: bool) -> None:
+    def __init__(self, synchronised: bool, quiet: bool) -> None:
         self.requests = RequestScanner()
         self.responses = ResponseScanner(self._asked)
         self.synchronised = synchronised
-        self.quiet = True
+        self.quiet = quiet
         """Not synchronised: the upstream has spoken last, so a request may begin."""
         self.waiting: collections.deque[Turn] = collections.deque()
         self.swallowing: Answer | None = None
@@ -169,9 +169,9 @@ class Requests(Scanning):
 
     def __init__(self, stream: Direction, toxic: Toxic) -> None:
         # Whether the connection is so new that nothing has passed.
-        begun = cast("Stream", stream).connection.begun
+        connection = cast("Stream", stream).connection
         super().__init__(stream, toxic)
-        self.exchange = Exchange(synchronised=not begun)
+        self.exchange = Exchange(synchronised=not connection.begun, quiet=not connection.asked)
         self.exchange.source = self
         self._opaque = False
         self._postponed: tuple[float, Request] | None = None

@@ -22,6 +22,10 @@ MOST_TOXICS = 100
 """Toxics that one link may have."""
 
 
+_AGAIN = 0.2
+"""Seconds until a toxic is tried again whose time is over and that could not be taken out."""
+
+
 class Counters:
     """What a link has done since it was made. accepted: connections, or clients of datagrams.
     refused: those that could not be served, because the upstream did not answer or we could not
@@ -157,14 +161,20 @@ class Link(ABC):
         return toxic
 
     def remove(self, name: str, why: str = "toxic-removed") -> None:
-        """Take the toxic out; what it holds back goes on at once."""
+        """Take the toxic out; what it holds back goes on at once. Raises ProxyError 500 when what
+        it does cannot be taken back now; it is in still."""
         toxic = self.toxic(name)
-        self._toxics.remove(toxic)
+        place = self._toxics.index(toxic)
+        del self._toxics[place]
+        try:
+            toxic.removed(self)
+        except OSError as error:
+            self._toxics.insert(place, toxic)
+            raise ProxyError(f"the toxic {name} stays: {error.strerror}", 500) from error
         if toxic.timer is not None:
             toxic.timer.cancel()
         for connection in list(self.connections()):
             self._unfit(connection, toxic)
-        toxic.removed(self)
         self.tell(why, toxic=toxic.show())
 
     def remove_all(self) -> None:
@@ -205,10 +215,13 @@ class Link(ABC):
             toxic.timer.cancel()
             toxic.timer = None
         if toxic.ttl is not None:
-            name = toxic.name
-            toxic.timer = self.loop.at(
-                now() + toxic.ttl, lambda: self.remove(name, "toxic-expired")
-            )
+            toxic.timer = self.loop.at(now() + toxic.ttl, lambda: self._expired(toxic))
+
+    def _expired(self, toxic: Toxic) -> None:
+        try:
+            self.remove(toxic.name, "toxic-expired")
+        except ProxyError:
+            toxic.timer = self.loop.at(now() + _AGAIN, lambda: self._expired(toxic))
 
 
 def _stages(

@@ -26,7 +26,8 @@ from chaoskit.clock import now
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-READS = IN | select.EPOLLRDHUP | select.EPOLLET
+URGENT = select.EPOLLPRI
+READS = IN | URGENT | select.EPOLLRDHUP | select.EPOLLET
 STREAM = READS | OUT
 """How a connection's sockets are watched: every change is told once."""
 

@@ -13,7 +13,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from chaoskit.proxy.loop import HANGUP, OUT, STREAM, Loop
+from chaoskit.proxy.loop import HANGUP, OUT, STREAM, URGENT, Loop
 from chaoskit.proxy.pipes import SIZE, Pipe, Pipes
 from chaoskit.proxy.stage import JOINED, SMALL, Chunk, Memory, Next, Stage
 
@@ -32,6 +32,7 @@ TINY = 1024
 """Bytes of a chunk that waits in a buffer together with others of its size."""
 
 _ERROR = select.EPOLLERR
+_UNTIL_NOTHING = HANGUP | URGENT
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if hasattr(os, "SPLICE_F_MOVE") else 0
 
 _buffer = bytearray(COPIED)
@@ -52,6 +53,7 @@ class Stream:
     """See the module. All state of one direction; the connection owns two of them."""
 
     __slots__ = (
+        "asks",
         "connection",
         "cutting",
         "done",
@@ -86,6 +88,7 @@ class Stream:
     ) -> None:
         self.connection = connection
         self.name = name
+        self.asks = name == "upstream"
         self.source = source
         self.sink = sink
         self.meter = meter
@@ -98,7 +101,7 @@ class Stream:
         self.out: collections.deque[Chunk | bytearray | Pipe] | None = None
         self.unsent = 0
         self.ready = False  # The source may have more to read.
-        self.last = False  # The source has hung up: read until its end.
+        self.last = False  # A short reading does not mean that there is no more: read on.
         self.ended = False  # Nothing more is read.
         self.cutting = False  # When all is written, the whole connection ends.
         self.finishing = False  # The end of file follows what is unsent.
@@ -149,28 +152,29 @@ class Stream:
             for stage in stages:
                 stage.gone()
         if self.out:
-            for item in self.out:
-                if isinstance(item, Pipe):
-                    self.pipes.back(item)
-            self.memory.used -= self.unsent
-            self.unsent = 0
-            self.out = None
+            self._drop_unsent()
+
+    @property
+    def full(self) -> bool:
+        """A stage takes no more now."""
+        return any(stage.full for stage in self.stages)
 
     # --- reading ---------------------------------------------------------------------------------
 
     def event(self, events: int) -> None:
         """Something has happened to the socket that is read here, and written by the peer."""
-        if events & HANGUP:
-            if events & _ERROR:
-                self.connection.reset()
-                return
-            self.last = True
         peer = self.peer
-        if peer.out and events & OUT:
+        if events & _UNTIL_NOTHING:
+            # A reset comes behind what was sent before it, as far as that is taken at once. Urgent
+            # data ends a reading.
+            self.last = True
+        if peer.out and events & OUT and not events & _ERROR:
             peer.writable()
         if events != OUT:
             self.ready = True
             self.pump()
+            if events & _ERROR and not (self.connection.over or self.scheduled):
+                self.connection.reset()
 
     def _go_on(self) -> None:
         self.scheduled = False
@@ -198,12 +202,13 @@ class Stream:
             self.finish()
             return
         self.meter.received += size
+        self.connection.asked = self.asks
         try:
             sent = self.sink.send(_view[:size] if size < COPIED else _buffer)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self.connection.reset()
+            self._receiver_lost()
             return
         self.meter.sent += sent
         if sent < size:
@@ -242,6 +247,9 @@ class Stream:
                     except BlockingIOError:
                         self._keep(pipe)
                         return
+                    except OSError:
+                        self._receiver_lost()
+                        return
                     pipe.size -= sent
                     meter.sent += sent
             self.relieved()
@@ -257,9 +265,8 @@ class Stream:
         while moved < TURN and not self.ended:
             if self.unsent >= UNSENT or (self.unsent >= SMALL and memory.used >= memory.limit):
                 return
-            for stage in self.stages:
-                if stage.full:
-                    return
+            if self.full:
+                return
             try:
                 data = self.source.recv(READ)
             except (BlockingIOError, InterruptedError):
@@ -272,6 +279,7 @@ class Stream:
                 self._source_ended()
                 return
             self.meter.received += len(data)
+            self.connection.asked = self.asks
             moved += len(data)
             if len(data) < JOINED:
                 # What was read is as large as it might have been, for as long as it is kept.
@@ -300,7 +308,7 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self.connection.reset()
+            self._receiver_lost()
             return
         self.meter.sent += sent
         if sent < len(data):
@@ -334,7 +342,7 @@ class Stream:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                self.connection.reset()
+                self._receiver_lost()
                 return
             self.meter.sent += sent
             self.unsent -= sent
@@ -348,6 +356,29 @@ class Stream:
             self.finish()
         else:
             self.relieved()
+
+    def _receiver_lost(self) -> None:
+        """It has reset the connection. What it had sent before that is delivered, as far as it is
+        taken at once, then the reset: an answer that refuses an upload comes so."""
+        connection, peer = self.connection, self.peer
+        if connection.broken or peer.ended or peer.stages:
+            connection.reset()
+            return
+        connection.broken = True
+        self.ended = self.done = True
+        self._drop_unsent()
+        peer.last = peer.ready = True
+        peer.pump()
+        if not (connection.over or peer.scheduled):
+            connection.reset()
+
+    def _drop_unsent(self) -> None:
+        for item in self.out or ():
+            if isinstance(item, Pipe):
+                self.pipes.back(item)
+        self.memory.used -= self.unsent
+        self.unsent = 0
+        self.out = None
 
     def _send_many(self) -> int:
         """Several small chunks in one call."""

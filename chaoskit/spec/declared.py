@@ -6,6 +6,8 @@ metadata may say more:
     doc       what it is, for editors and `chaoskit faults`
     key       another key; None for a field that is no key of the file (so does `internal`)
     default   its value when the file says nothing, for a field without a default of its own
+    seen      it names what it is part of, for other runs and in lists of processes, too: no
+              secret may be in it
     min, max  the least and the most it may be, and `above` what it must be above
 """
 
@@ -23,7 +25,7 @@ from chaoskit.model.units import Share, Unit
 class Declared:
     """One field. default: MISSING when the key is required."""
 
-    __slots__ = ("default", "doc", "hint", "key", "limits", "name")
+    __slots__ = ("default", "doc", "hint", "key", "limits", "name", "seen")
 
     def __init__(self, name: str, key: str, hint: Any, default: Any, meta: Mapping[str, Any]):
         self.name = name
@@ -31,6 +33,7 @@ class Declared:
         self.hint = hint
         self.default = default
         self.doc = str(meta.get("doc", ""))
+        self.seen = bool(meta.get("seen"))
         self.limits = {word: meta[word] for word in ("min", "max", "above") if word in meta}
         if key == "timeout":
             self.limits.setdefault("above", 0)

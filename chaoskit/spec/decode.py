@@ -115,10 +115,13 @@ class Decoder:
         value = self._simple(str, node)
         if value is not BAD and isinstance(node, Scalar):
             if node.secrets:
-                return self.bad(node, f"the secret {node.secrets[0]} would be shown here")
+                return self._seen(node)
             if not value.strip():
                 return self.bad(node, "is empty")
         return value
+
+    def _seen(self, node: Scalar) -> Any:
+        return self.bad(node, f"the secret {node.secrets[0]} would be shown here")
 
     def wrong(self, node: Node, wanted: str, more: str = "") -> Any:
         return self.bad(node, f"expected {wanted}, found {describe(node)}{more}")
@@ -129,6 +132,8 @@ class Decoder:
 
     def _field(self, item: Declared, entry: Entry) -> Any:
         value = self.value(item.hint, entry.node)
+        if item.seen and value is not BAD and isinstance(entry.node, Scalar) and entry.node.secrets:
+            return self._seen(entry.node)
         if value is BAD or not item.limits:
             return value
         number = value.fraction if isinstance(value, Share) else value

@@ -16,7 +16,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     problems: list[Problem | str] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             found.append(path)  # Loading it tells what is wrong with it.
         elif below := _below(path, problems):
             found += below
@@ -37,6 +37,8 @@ def _below(folder: Path, problems: list[Problem | str]) -> list[Path]:
         found += [
             Path(place, name)
             for name in names
-            if name.endswith(ENDINGS) and not name.startswith(".") and Path(place, name).is_file()
+            if name.endswith(ENDINGS)
+            and not name.startswith(".")
+            and os.path.isfile(Path(place, name))
         ]
     return sorted(found)

@@ -43,7 +43,8 @@ def load_source(
 ) -> Experiment:
     """See `chaoskit.spec.load_text`."""
     problems = Problems(name)
-    root = read_tree(text_of(source, name), problems)
+    text = text_of(source, name)
+    root = read_tree(text, problems)
     if not isinstance(root, Table):
         problems.stop(root.at, f"expected an experiment, found {describe(root)}")
     variables = Variables(root, problems)
@@ -60,7 +61,7 @@ def load_source(
 
         problems.redact = Redactor(secrets).text
     variables.put_in(root)
-    experiment = _Loader(root, problems, variables).experiment(Path(name))
+    experiment = _Loader(root, problems, variables).experiment(Path(name), text)
     if problems or others:
         raise InputError([*problems.listed(), *others])
     assert isinstance(experiment, Experiment)
@@ -76,7 +77,7 @@ class _Loader:
         self._variables = variables
         self._decoder = Decoder(problems)
 
-    def experiment(self, file: Path) -> Experiment | Any:
+    def experiment(self, file: Path, text: str) -> Experiment | Any:
         """The experiment, or BAD."""
         self._decoder.unknown(self._root, KEYS)
         for key in REQUIRED:
@@ -106,7 +107,7 @@ class _Loader:
         if "variables" in document:
             document["variables"] = self._variables.document()
         resolved = self._variables.resolved()
-        return Experiment(file=file, document=document, variables=resolved, **parts)
+        return Experiment(file=file, text=text, document=document, variables=resolved, **parts)
 
     def _part(self, key: str, read: Any, default: Any = BAD) -> Any:
         entry = self._root.entries.get(key)

@@ -13,7 +13,8 @@ from chaoskit.spec.given import NAME
 Schema: TypeAlias = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
-VARIABLE: Schema = {"type": "string", "pattern": rf"^\$\{{{NAME}\}}$"}
+VARIABLE: Schema = {"type": "string", "pattern": rf"\$\{{{NAME}\}}"}
+"""Of what a variable, or several, will be part: what comes of it is for the loader to judge."""
 _SIMPLE: Mapping[Any, Schema] = {
     str: TEXT,
     int: {"type": "integer"},

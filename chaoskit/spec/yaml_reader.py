@@ -16,7 +16,7 @@ from chaoskit.spec.nodes import (
     grow,
     make_scalar,
 )
-from chaoskit.spec.problems import START, At, Problems, quoted
+from chaoskit.spec.problems import START, At, Problems
 
 _CORE = "tag:yaml.org,2002:"
 _TYPES = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
@@ -103,7 +103,10 @@ class _YamlReader:
             self._problems.stop(at, f"the alias *{name} refers to what it is itself part of")
         node = self._anchors.get(name)
         if node is None:
-            self._problems.stop(at, f"there is no anchor &{name} before this alias")
+            # It may be a secret without its quotes: it is not repeated.
+            self._problems.stop(
+                at, "there is no anchor of this alias's name before it; is it text for quotes?"
+            )
         if depth + node.depth > MOST_DEPTH:
             self._problems.stop(at, f"nested deeper than {MOST_DEPTH}")
         return node
@@ -126,9 +129,10 @@ class _YamlReader:
             return "!"
         kind = str(tag).removeprefix(_CORE)
         if kind not in allowed or not str(tag).startswith(_CORE):
-            shown = f"!!{kind}" if str(tag).startswith(_CORE) else str(tag)
-            what = "does not fit here" if kind in _KINDS else "is not known: tags are not supported"
-            self._problems.add(at, f"the tag {quoted(shown)} {what}")
+            if kind in _KINDS and str(tag).startswith(_CORE):
+                self._problems.add(at, f"the tag !!{kind} does not fit here")
+            else:  # It may be a secret without its quotes: it is not repeated.
+                self._problems.add(at, "tags are not supported; is it text for quotes?")
         return kind if kind in allowed else ""
 
     def _listing(self, at: At, depth: int) -> Listing:

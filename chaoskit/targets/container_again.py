@@ -15,10 +15,9 @@ from chaoskit.docker.double import Double
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import LOST, Binding
-from chaoskit.model.container import ENDED, ContainerState, Standing
+from chaoskit.model.container import ContainerState, Standing
 from chaoskit.model.units import Json
 from chaoskit.procfs import boot_id
-from chaoskit.targets.far_network import LABEL
 
 RECREATED = "chaoskit.recreated"
 """The label that says, with the value `true`, that others make the container again."""
@@ -115,7 +114,7 @@ class ContainerAgain:
             return "it is paused: made again, it would run for a moment"
         if _SWARM in (self.told["Config"].get("Labels") or {}):
             return "the swarm makes it again, and would then have one too many"
-        if others := self.guests(living=False):
+        if others := self._parts():
             return f"{', '.join(others)} could not start again: part of this very container"
         networks: Any = kept["networks"]
         for words in networks.values():
@@ -239,15 +238,15 @@ class ContainerAgain:
             if not until(lambda: not self._there(), _REMOVAL):
                 raise ChaoskitError(f"it cannot be removed: {error}") from error
 
-    def guests(self, living: bool = True) -> list[str]:
-        """See the capability. living: without those that do not run."""
-        found = []
-        for told in self.daemon.containers(LISTED):
-            ended = living and told.get("State") in ENDED
-            if not ended and LABEL not in (told.get("Labels") or {}):
-                with contextlib.suppress(Gone):
-                    if self.daemon.hosts_of(told["Id"]) & {self.id, self.name}:
-                        found.append(name_of(told))
+    def _parts(self) -> list[str]:
+        """The names of the containers that were started as part of this one: on its network, among
+        its processes or in its shared memory."""
+        me, found = {f"container:{self.id}", f"container:{self.name}"}, []
+        for told in self.daemon.containers():
+            with contextlib.suppress(Gone):
+                host = self.daemon.inspect(told["Id"])["HostConfig"]
+                if me & {host.get(key) for key in ("NetworkMode", "PidMode", "IpcMode")}:
+                    found.append(name_of(told))
         return found
 
 

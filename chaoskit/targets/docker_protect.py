@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -55,6 +56,26 @@ def with_chaoskit() -> frozenset[str]:
         except (Gone, PermissionError):
             continue
     return frozenset(found)
+
+
+def lodgers(root: Process, id: str, modes: Mapping[str, Any]) -> set[str]:
+    """The ids of the other containers that have processes among those of the container of that id,
+    or in its shared memory, where both are its own.
+
+    root: its first process. modes: its `HostConfig`. Raises Gone.
+    """
+    lent = [
+        (kind, root.namespace(kind))
+        for kind, mode in (("pid", "PidMode"), ("ipc", "IpcMode"))
+        if not str(modes.get(mode) or "").startswith(("container:", "host"))
+    ]
+    found: set[str] = set()
+    for process in processes():
+        with contextlib.suppress(Gone, PermissionError):
+            if any(process.namespace(kind) == own for kind, own in lent):
+                inside = container_ids(process)
+                found |= inside if id not in inside else set()
+    return found
 
 
 def container_key(id: str) -> str:

@@ -126,7 +126,8 @@ class ProxyTarget(Target):
             return taken
         if self.server.own is None and "/" in self.name:
             return "a link with / in its name cannot be asked for"
-        if self.server.own is None and what.kind != "refuse" and not self._enabled():
+        closes = what.kind == "refuse" and not self.server.ours  # By disabling it.
+        if self.server.own is None and not closes and not self._enabled():
             return "it is disabled, so nothing passes that could be hurt"
         return toxics.why_not(what, ours=self.server.ours, protocol=self.protocol)
 
@@ -181,7 +182,8 @@ class ProxyTarget(Target):
     def shows(self, what: Sequence[Impairment]) -> bool | None:
         """A uniform delay, on a server of ours on this machine (Toxiproxy does not delay the end
         of a stream); and that a link which somebody disabled is not impaired."""
-        if not self._enabled() and all(one.kind != "refuse" for one in what):
+        closed = not self.server.ours and any(one.kind == "refuse" for one in what)
+        if not closed and not self._enabled():
             return False  # Nothing passes, so nothing is impaired, whatever the server shows.
         if not (self.server.ours and self._client.local and self.protocol == "tcp"):
             return None
@@ -202,8 +204,7 @@ class ProxyTarget(Target):
         return toxics.toxic_for(what, name, ours=self.server.ours)
 
     def _cell(self, key: str) -> str:
-        """The last word: what stands before it may have a secret in it, and be another text in
-        the journal."""
+        """The last word, after the link's."""
         return key.rpartition(" ")[2]
 
 
@@ -218,18 +219,22 @@ class ProxySelector(Selector):
     """Links through a fault proxy: of a server that runs, or of one that stands for the run."""
 
     name: str | None = field(
-        default=None, metadata={"doc": "the link's name on a server that runs; all when absent"}
+        default=None,
+        metadata={"doc": "the link's name on a server that runs; all when absent", "seen": True},
     )
     url: str | None = field(
         default=None,
-        metadata={"doc": f"that server, ours or Toxiproxy; {DEFAULT_URL} when absent"},
+        metadata={
+            "doc": f"that server, ours or Toxiproxy; {DEFAULT_URL} when absent",
+            "seen": True,
+        },
     )
     listen: str | None = field(
         default=None,
-        metadata={"doc": "host:port where chaoskit's own proxy listens during the run"},
+        metadata={"doc": "host:port where chaoskit's own proxy listens in the run", "seen": True},
     )
     upstream: str | None = field(
-        default=None, metadata={"doc": "host:port where that own proxy leads"}
+        default=None, metadata={"doc": "host:port where that own proxy leads", "seen": True}
     )
     protocol: Literal["tcp", "udp"] = field(
         default="tcp", metadata={"doc": "of the own proxy; a server that runs knows its links'"}

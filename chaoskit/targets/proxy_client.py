@@ -23,7 +23,11 @@ _WIDE = 120
 """Characters of a server's own words that are told."""
 
 
-class NotThere(ChaoskitError):
+class NotFound(ChaoskitError):
+    """It answered 404, as anything in front of the server may."""
+
+
+class NotThere(NotFound):
     """The server knows no such link or toxic."""
 
 
@@ -57,7 +61,7 @@ class Client:
         """What it says of itself. Raises ChaoskitError when it is no such server."""
         try:
             told = self.ask("GET", "/version")
-        except NotThere:
+        except NotFound:
             told = None
         if not isinstance(told, dict) or "version" not in told:
             raise ChaoskitError(f"what answers at {self} is no Toxiproxy")
@@ -76,7 +80,9 @@ class Client:
             told = self.ask("GET", f"/proxies/{_quoted(name)}")
         except NotThere as error:
             raise Gone(f"there is no link {name} any more") from error
-        return dict(told)
+        if not isinstance(told, dict) or told.get("name") != name:
+            raise ChaoskitError(f"what answers at {self} is no Toxiproxy")
+        return told
 
     def toxic(self, link: str, name: str) -> dict[str, Any] | None:
         """None when the link has none of that name. Raises Gone when there is no such link."""
@@ -121,16 +127,17 @@ class Client:
             raise ChaoskitError(told + still) from error
         except RequestFailed as error:
             raise ChaoskitError(f"the proxy server at {self}: {error}") from error
-        if answer.status == 404:
-            raise NotThere(f"{self} has no {path}")
         try:
             found: Any = json.loads(answer.body) if answer.body.strip() else None
         except ValueError:
             found = answer.body
         if not 200 <= answer.status < 300:
             why = found.get("error") if isinstance(found, dict) else None
+            if answer.status == 404 and why in ("proxy not found", "toxic not found"):
+                raise NotThere(f"{self} has no {path}")
             shown = " ".join(str(why or f"it answered {answer.status}").split())[:_WIDE]
-            raise ChaoskitError(f"the proxy server at {self}: {shown}")
+            kind = NotFound if answer.status == 404 else ChaoskitError
+            raise kind(f"the proxy server at {self}: {shown}")
         return found
 
     def __str__(self) -> str:

@@ -70,10 +70,11 @@ class ProxiedLink:
         added: list[str] = []
         try:
             for toxic in self._toxics(name, keys):
-                self._client.add(self._name, toxic)
+                # Noted first: it may be in although nobody has heard the answer.
                 added.append(str(toxic["name"]))
                 with self._guard:
                     self._placed.add(added[-1])
+                self._client.add(self._name, toxic)
             yield
         except BaseException:
             # What the block raised is what its reader needs to see.
@@ -89,10 +90,18 @@ class ProxiedLink:
         self._remove(placed)
 
     def _remove(self, names: Sequence[str] | Iterator[str]) -> None:
+        """Each of them, also when another cannot be had out; raises what was the last trouble."""
+        trouble: ChaoskitError | None = None
         for name in names:
-            self._client.remove(self._name, name)
+            try:
+                self._client.remove(self._name, name)
+            except ChaoskitError as error:
+                trouble = error
+                continue
             with self._guard:
                 self._placed.discard(name)
+        if trouble is not None:
+            raise trouble
 
     def _toxics(self, name: str, keys: dict[str, Any]) -> list[dict[str, Any]]:
         found = []

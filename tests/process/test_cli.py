@@ -115,6 +115,26 @@ def abandon(state: State, process: subprocess.Popen[bytes]) -> RunFolder:
 # Words and exit codes
 
 
+def test_a_user_without_a_home_is_told_what_to_say() -> None:
+    """As with a uid that no passwd knows."""
+    code = (
+        "import sys, pwd; from chaoskit.cli.main import main\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody; sys.exit(main(['status']))"
+    )
+    without = {k: v for k, v in os.environ.items() if k not in ("HOME", "CHAOSKIT_STATE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=without, timeout=REST
+    )
+    assert done.returncode == 7 and "name a state folder by --state" in done.stderr, done
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_too_long_is_told() -> None:
+    done = chaoskit("check", "x" * 300, code=2)
+    assert "cannot be read: File name too long" in done.stderr + done.stdout
+
+
 def test_version_is_answered_without_importing_the_rest() -> None:
     code = (
         "import sys; before = set(sys.modules); from chaoskit.cli.main import main;"

@@ -355,6 +355,26 @@ def test_what_init_writes_passes_check_and_is_never_written_over(
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    for place, why in (("plain/x.yaml", "Not a directory"), ("x" * 255, "File name too long")):
+        done = run("init", "--pid", "1", place, code=2)
+        assert f"cannot be written: {why}" in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def test_the_experiment_is_kept_as_it_was_run(worker: int, tmp_path: Path, state: State) -> None:
+    """It may come from a pipe, and may have been edited since."""
+    file = experiment(tmp_path / "x.yaml", worker)
+    text = file.read_text() + "# as it was\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "chaoskit", "run", "/dev/stdin"],
+        input=text, capture_output=True, text=True, timeout=REST,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (state.find().path / "experiment.yaml").read_text() == text
+
+
 def test_init_writes_nothing_that_check_would_not_take(tmp_path: Path) -> None:
     done = run("init", "--process", "worker(", code=2)
     assert "chaoskit init:" in done.stderr

@@ -290,6 +290,29 @@ def test_a_gate_judges_a_hold_shorter_than_its_interval(tmp_path: Path, herd: He
     assert result.checks[0].during_ok >= 2  # One at the start of the method, one for the hold.
 
 
+@pytest.mark.parametrize(
+    ("gates", "verdict"),
+    [({}, Verdict.INCONCLUSIVE), ({"gates": []}, Verdict.DEVIATED)],
+    ids=["too few to judge", "watched only"],
+)
+def test_what_held_in_no_reading_of_a_short_hold_is_not_held(
+    tmp_path: Path, herd: Herd, gates: dict[str, Any], verdict: Verdict
+) -> None:
+    """The gate wants three failures in a row, and has had no time for them."""
+    victim = herd.processes[0]
+    check = {
+        "name": "it answers",
+        "command": {"run": f"grep -q 'State:.[SR]' /proc/{victim.pid}/status"},
+        "expect": {"exit": 0},
+    }
+    step = {"fault": "pause", "target": {"process": {"pid": victim.pid}}, "for": "600ms"}
+    more = {"steady-state": [check], "verify": [{"check": "it answers", "within": "10s"}]}
+    result = run(write(tmp_path, step, **more, **gates))
+    assert result.verdict is verdict, result.reason
+    told = "in any reading" if verdict is Verdict.INCONCLUSIVE else "failed while faults were in"
+    assert told in result.reason and result.checks[0].after == "ok"
+
+
 def test_a_gate_that_could_not_see_is_not_passed(tmp_path: Path, herd: Herd) -> None:
     """Its probe hangs during the hold: nothing is known, and nothing is claimed."""
     marker = tmp_path / "hang"

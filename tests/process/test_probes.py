@@ -438,6 +438,49 @@ def test_a_log_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
         context.close()
 
 
+def test_a_log_is_text(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("")
+    probe, context = LogProbe(str(log), r"(?i)\u00fcberlastet|^\wé?$"), Context()
+    assert probe.read(context) == {"count": 0, "total": 0}
+    with log.open("a") as file:
+        file.write("FEHLER: ÜBERLASTET\nñé\n")
+    assert probe.read(context) == {"count": 2, "total": 2, "line": "ñé"}
+    context.close()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_log_that_is_no_file_is_told_at_once(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "pipe")
+    with pytest.raises(ProbeError, match="is no file"):
+        LogProbe(str(tmp_path / "pipe"), "x").read(Context())
+
+
+def test_a_name_that_nobody_resolves_takes_no_longer_than_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's resolver asks on for many seconds, and knows of no time-out of ours."""
+    resolve, let_go = socket.getaddrinfo, threading.Event()
+
+    def silent(host: str, *words: Any, **more: Any) -> Any:
+        if host == "svc.test" and not more.get("flags"):
+            let_go.wait(60)
+        return resolve(host, *words, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    began = time.monotonic()
+    try:
+        told = TcpProbe("svc.test:80", timeout=0.2).read(Context())
+        with pytest.raises(ProbeError, match=r"within 0\.2s"):
+            HttpProbe("http://svc.test/", timeout=0.2).read(Context())
+        assert told == {"connected": False, "error": "nothing within 0.2s"}
+        assert time.monotonic() - began < 30
+    finally:
+        let_go.set()
+
+
 def test_a_log_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="no log"):
         LogProbe(str(tmp_path / "no"), "x").read(Context())

@@ -177,6 +177,40 @@ def _left_in(state: Path, victim: Victim) -> Path:
     return State(state).find().path / "journal.jsonl"
 
 
+EARLY = """\
+import os, signal
+from chaoskit import report
+from chaoskit.engine.session import Session
+
+def at(owner, name):
+    real = getattr(owner, name)
+    def bent(*words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*words)
+    setattr(owner, name, bent)
+
+at({})
+"""
+"""Python starts by it: a signal comes when the run is not up yet, or not any more."""
+
+
+@pytest.mark.parametrize(
+    ("place", "hurt"), [("Session, '_head'", 0), ("Session, 'run'", 0), ("report, 'write'", 1)]
+)
+def test_a_signal_while_no_run_is_up_lets_none_begin(
+    tmp_path: Path, victim: Victim, place: str, hurt: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(EARLY.format(place))
+    state = tmp_path / "state"
+    files = [write(tmp_path / f"{name}.json", victim, "100ms") for name in ("a", "b")]
+    early = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = chaoskit("run", *files, state=state, env=early)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "1 more experiments were not run" in done.stderr
+    assert len(records(state, "injected")) == hurt
+    assert victim.state() == "running"
+
+
 def test_a_guardian_that_dies_ends_the_run(tmp_path: Path, victim: Victim) -> None:
     from chaoskit.procfs import with_argument
 

@@ -80,6 +80,11 @@ def test_by_pid_and_pidfile(spawned: Spawned, tmp_path: Path) -> None:
         file.write_text(wrong)
         with pytest.raises(Refused, match="no number"):
             found(spawned, pidfile=str(file))
+    file.write_text("7" * 5000)
+    assert found(spawned, pidfile=str(file)) == []
+    os.mkfifo(pipe := tmp_path / "pipe")  # Nobody writes to it, and nobody waits for that.
+    with pytest.raises(Refused, match="no number"):
+        found(spawned, pidfile=str(pipe))
 
 
 def test_by_port(spawned: Spawned) -> None:

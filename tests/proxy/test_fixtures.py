@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaoskit.clock import until
 from chaoskit.errors import ChaoskitError
 from chaoskit.procfs import processes
+from chaoskit.targets.proxy_client import Client
 from chaoskit.testing.proxy import ProxiedLink, link
 
 
@@ -44,6 +46,45 @@ def echo() -> Iterator[str]:
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(5)
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, ChaoskitError])
+def test_a_fault_whose_making_is_interrupted_is_gone(
+    echo: str, monkeypatch: pytest.MonkeyPatch, how: type[BaseException]
+) -> None:
+    add = Client.add
+
+    def cut(client: Client, name: str, toxic: dict[str, Any]) -> None:
+        add(client, name, toxic)
+        raise how
+
+    with link(echo) as made:
+        monkeypatch.setattr(Client, "add", cut)
+        with pytest.raises(how), made.fault("latency", delay="5s", direction="both"):
+            pytest.fail("it goes on")
+        assert made._client.link(made._name)["toxics"] == []
+
+
+def test_one_fault_that_cannot_be_had_out_keeps_no_other_in(
+    echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, refused = Client.remove, []
+
+    def once(client: Client, link: str, name: str) -> None:
+        if not refused:
+            refused.append(name)
+            raise ChaoskitError("it does not answer")
+        remove(client, link, name)
+
+    with link(echo) as made:
+        monkeypatch.setattr(Client, "remove", once)
+        told = pytest.raises(ChaoskitError, match="does not answer")
+        with told, made.fault("latency", delay="5s", direction="both"):
+            pass
+        left = [toxic["name"] for toxic in made._client.link(made._name)["toxics"]]
+        assert left == refused
+        made.clear()
+        assert made._client.link(made._name)["toxics"] == []
 
 
 def ask(side: socket.socket, text: bytes = b"x") -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -130,6 +131,31 @@ def test_a_toxic_that_comes_in_the_middle_of_a_request_begins_with_the_next() ->
         assert made.read(client, len(ERROR)) == ERROR
         made.send(client, GOOD)
         assert made.read(service, len(GOOD)) == GOOD
+
+
+def test_a_toxic_that_comes_while_an_answer_is_awaited_does_not_answer_out_of_turn() -> None:
+    with inline() as made:
+        client, service = made.connect()
+        made.send(client, GOOD)
+        assert made.read(service, len(GOOD)) == GOOD
+        made.add("http_error", "upstream", **BUSY)
+        made.send(client, BAD)
+        assert made.read(service, len(BAD)) == BAD
+        made.send(service, OK + OK)
+        assert made.read(client, 2 * len(OK)) == OK + OK
+        made.send(client, BAD)
+        assert made.read(client, len(ERROR)) == ERROR
+
+
+@pytest.mark.parametrize("kind", ["http_error", "http_delay"])
+def test_a_pattern_that_takes_for_ever_matches_nothing_and_stops_nobody(kind: str) -> None:
+    slow = GET % (b"a" * 40)
+    with inline() as made:
+        made.add(kind, "upstream", path=r"(/?\w+)+\.json")
+        client, service = made.connect()
+        made.send(client, slow)
+        assert made.read(service, len(slow)) == slow
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_a_toxic_that_comes_between_requests_begins_at_once() -> None:

@@ -363,6 +363,10 @@ def test_what_is_disabled_is_not_hurt(server: peers.Running, echo: Echo, tmp_pat
     file = experiment(tmp_path, step("bandwidth", server, "4s", rate="1KB/s"))
     done = chaoskit("run", file, state=tmp_path / "state")
     assert done.returncode == 3 and "it is disabled" in done.stdout, done.stdout
+    refuse = experiment(tmp_path, step("drop-network", server, "4s", how="refuse"))
+    done = chaoskit("run", refuse, state=tmp_path / "state")
+    assert done.returncode == 3 and ("disabled" in done.stdout or "already" in done.stdout), done
+    file = experiment(tmp_path, step("bandwidth", server, "4s", rate="1KB/s"))
     Client(server).enable("hurt", True)
     with running(file, tmp_path / "state") as run:
         Client(server).enable("hurt", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import select
 import signal
@@ -10,7 +11,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from echoes import Echo, free_port
 from runs import chaoskit, echoed, experiment, make_link, running, step, toxics
 
 from chaoskit.clock import until
-from chaoskit.errors import ChaoskitError
+from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.journal import Cell, Journal, State
 from chaoskit.model.binding import Binding
 from chaoskit.model.fault import Change, Fault
@@ -205,6 +206,48 @@ def test_a_link_that_is_deleted_takes_its_toxics_along(
         code, said = run.end()
     assert code == 6, said
     assert toxics(server) == ["theirs"]
+
+
+class Front(http.server.BaseHTTPRequestHandler):
+    """What stands in front of a server, and has lost it: it answers by itself."""
+
+    status, body = 404, b"default backend - 404"
+
+    def answer(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_GET = do_DELETE = do_POST = answer
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"default backend - 404"), (404, b"{}"),
+                                              (200, b"{}"), (200, b"hello")])  # fmt: skip
+def test_what_answers_in_the_servers_place_is_not_believed(status: int, body: bytes) -> None:
+    """A toxic is gone when the server says so, and not when anything says 404."""
+    more = {"status": status, "body": body}
+    front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Lost", (Front,), more))
+    thread = threading.Thread(target=front.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        client = Client(f"http://127.0.0.1:{front.server_port}")
+        asks: list[Callable[[], Any]] = [
+            lambda: client.link("hurt"), lambda: client.toxic("hurt", "x"), client.server,
+        ]  # fmt: skip
+        if status == 404:
+            asks += [lambda: client.remove("hurt", "x"), lambda: client.enable("hurt", True)]
+        for ask in asks:
+            with pytest.raises(ChaoskitError) as caught:
+                ask()
+            assert not isinstance(caught.value, Gone)
+    finally:
+        front.shutdown()
+        front.server_close()
+        thread.join()
 
 
 def test_a_server_that_hangs_and_goes_on_is_undone(

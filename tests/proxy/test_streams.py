@@ -164,6 +164,37 @@ def test_a_reset_is_a_reset_on_the_other_side(made: Inline, way: str, kind: str 
     assert made.server.memory.used == 0
 
 
+@pytest.mark.parametrize("way", ["client", "service"])
+@pytest.mark.parametrize("written", [False, True], ids=["read first", "written first"])
+def test_what_was_sent_before_a_reset_is_delivered(made: Inline, way: str, written: bool) -> None:
+    """An answer that refuses an upload, and does not read the rest of it, comes so."""
+    client, service = made.connect()
+    first, second = (client, service) if way == "client" else (service, client)
+    data = os.urandom(30_000)
+    if written:  # The proxy notices as it passes this on.
+        second.send(b"and more of it")
+    first.send(data)
+    reset(first)
+    assert made.read(second, len(data)) == data
+    assert was_reset(made, second)
+    assert made.link.open == 0 and made.server.memory.used == 0
+
+
+@pytest.mark.parametrize("kind", [None, "noop"])
+@pytest.mark.parametrize("turns", [False, True], ids=["at once", "by and by"])
+def test_urgent_data_stalls_nothing(made: Inline, turns: bool, kind: str | None) -> None:
+    client, service = made.connect()
+    if kind:
+        made.add(kind, "upstream")
+    for data, flags in ((b"abc", 0), (b"!", socket.MSG_OOB), (b"def", 0)):
+        client.send(data, flags)
+        if turns:
+            made.turn(0.01)
+    assert made.read(service, 6) == b"abcdef"
+    made.send(client, b"on")
+    assert made.read(service, 2) == b"on"
+
+
 def test_a_reset_comes_through_while_the_other_side_does_not_read(made: Inline) -> None:
     client, service = made.connect()
     for _ in range(40):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -181,6 +182,40 @@ def test_a_limit_lets_whole_datagrams_pass_and_then_none(udp: Udp) -> None:
         client.send(b"%d" % number * 100)
     assert [udp.data(udp.service) for _ in range(2)] == [b"0" * 100, b"1" * 100]
     assert udp.silent(udp.service)
+
+
+@pytest.mark.parametrize("way", ["upstream", "downstream"])
+def test_a_limit_that_is_gone_holds_nobody_back(udp: Udp, way: str) -> None:
+    client = udp.client()
+    client.send(b"who")
+    found = udp.got(udp.service)
+    assert found is not None
+    name = udp.made.add("limit_data", way, bytes=0)
+
+    def passes() -> bool:
+        if way == "upstream":
+            client.send(b"up")
+            return udp.got(udp.service, 0.2) is not None
+        udp.service.sendto(b"down", found[1])  # type: ignore[arg-type]
+        return udp.got(client, 0.2) is not None
+
+    assert not passes()
+    udp.link.remove(name)
+    assert passes()
+
+
+def test_a_client_that_came_when_no_descriptor_was_left_is_served_later(udp: Udp) -> None:
+    client, old = udp.client(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    client.send(b"lost")
+    lowest = os.dup(0)
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, old[1]))
+        assert udp.made.until(lambda: udp.link.counters.refused == 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    client.send(b"there")
+    assert udp.data(udp.service) == b"there"
 
 
 @pytest.mark.parametrize("kind", ["reset_peer", "slow_close", "slicer", "refuse", "http_error"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,23 @@ def test_cells_know_how_far_they_got() -> None:
     result = summarise([{**r, "t": 0.0} for r in records], Path("run"))
     assert [left.cell for left in result.left] == [2, 3]
     assert result.state == "left" and result.verdict is None
+
+
+def test_the_newest_run_is_the_newest_in_any_time_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path)
+    state.prepare()
+    made = []
+    for zone in ("JST-9", "UTC0", "EST5"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        folder, lock = state.new_run()
+        lock.drop()
+        made.append(folder.id)
+    monkeypatch.undo()
+    time.tzset()
+    assert made == sorted(made)
 
 
 def test_a_new_run_is_locked_before_anybody_can_see_it(tmp_path: Path) -> None:

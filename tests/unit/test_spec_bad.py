@@ -80,9 +80,14 @@ TABLE: list[tuple[str, str, list[str]]] = [
         "<<: {a: 1}\ntitle: T",
         ["2:1: merge keys (<<) are not part of YAML 1.2: write it out"],
     ),
-    ("title: T", "title: !foo T", ["2:8: the tag '!foo' is not known: tags are not supported"]),
+    ("title: T", "title: !foo T", ["2:8: tags are not supported; is it text for quotes?"]),
     ("title: T", "title: &a [*a]", ["2:12: the alias *a refers to what it is itself part of"]),
-    ("title: T", "title: *b", ["2:8: there is no anchor &b before this alias"]),
+    ("title: T", "title: !!seq T", ["2:8: the tag !!seq does not fit here"]),
+    (
+        "title: T",
+        "title: *b",
+        ["2:8: there is no anchor of this alias's name before it; is it text for quotes?"],
+    ),
     (
         "{name: w}\n    expect",
         "{nam: w}\n    expect",
@@ -323,7 +328,7 @@ TABLE: list[tuple[str, str, list[str]]] = [
     ),
     ("title: T", '"": b\ntitle: T', ["2:1: a key is empty"]),
     ("title: T", "title: !!int T", ["2:8: is not what its tag !!int says"]),
-    ("title: T", "title: !!map T", ["2:8: the tag '!!map' does not fit here"]),
+    ("title: T", "title: !!map T", ["2:8: the tag !!map does not fit here"]),
     ("{count: {above: 0}}", '{count: {above: "x"}}', ["6:29: expected a number, found 'x'"]),
     (
         "{count: {above: 0}}",
@@ -519,6 +524,7 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
         (tmp_path / "none.yaml", "there is no such file"),
         (file / "x.yaml", "cannot be read: Not a directory"),
         (Path("a\0b"), "is no name of a file"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
         (Path("/dev/zero"), "is larger than 1 MiB"),
     ):
         with pytest.raises(InputError) as caught:

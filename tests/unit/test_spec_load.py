@@ -267,6 +267,8 @@ def test_variables_given_by_hand_must_be_declared() -> None:
         ("v.yaml", f"A: [{SECRET}]\n", ":1:4: the value of 'A' is neither text nor a number"),
         ("v.yaml", f"- {SECRET}\n", ":1:1: expected a mapping of names to values"),
         ("v.json", f'{{"A": "{SECRET}"', "is no YAML"),
+        ("v.yaml", f"A: !{SECRET}\n", ":1:4: tags are not supported"),
+        ("v.yaml", f"A: *{SECRET}\n", ":1:4: there is no anchor of this alias's name"),
         ("v.yaml", "A: 1\nA: 2\n", ":2:1: the key 'A' is there already, at 1:1"),
     ],
 )
@@ -277,7 +279,7 @@ def test_a_bad_file_of_variables(tmp_path: Path, name: str, text: str, expected:
         load(json.dumps(small()), var_files=[file, tmp_path / "none.env"])
     assert expected in str(caught.value)
     assert "none.env:1:1: there is no such file" in str(caught.value)
-    assert SECRET not in str(caught.value)
+    assert SECRET not in str(caught.value) and SECRET.split()[0] not in str(caught.value)
 
 
 def test_a_variable_that_no_argument_can_hold() -> None:
@@ -296,6 +298,17 @@ SECRETIVE: list[dict[str, Any]] = [
     {"method": [{"run": "x", "undo": "echo ${TOKEN}"}]},
     {"method": [{"http": {"url": "x${TOKEN}"}}]},
     {"method": [{"http": {"url": "http://h/a b${TOKEN}"}}]},
+    {"method": [{"http": {"url": "http://a:${TOKEN}@h:x/"}}]},
+    {"method": [{"http": {"url": "http://a:${TOKEN}/x@h:8080/"}}]},
+    *(
+        {"method": [{"fault": "latency", "delay": "1s", "target": {"proxy": link}}]}
+        for link in (
+            {"name": "${TOKEN}"},
+            {"url": "http://${TOKEN}"},
+            {"listen": "127.0.0.1:1", "upstream": "${TOKEN}:2"},
+            {"listen": "${TOKEN}:1", "upstream": "127.0.0.1:2"},
+        )
+    ),
     {"method": [{"fault": "${TOKEN}", "target": {"process": {"name": "x"}}}]},
     {"method": [{"fault": "kill", "signal": "${TOKEN}", "target": {"process": {"name": "x"}}}]},
     {"method": [{"fault": "pause", "target": {"process": {"cmdline": "(${TOKEN}"}}}]},

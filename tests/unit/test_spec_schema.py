@@ -49,6 +49,18 @@ BOTH_ACCEPT: list[dict[str, Any]] = [
         }
     },
     {"variables": {"D": "5s"}, "method": [{"wait": "${D}"}]},
+    {
+        "variables": {"N": 3, "K": "use"},
+        "verify": [{"check": "c", "within": "${N}s"}],
+        **doing(
+            {"wait": "${N}s"},
+            {
+                "fault": "pause",
+                "target": {"process": {"name": "${K}"}, "pick": "${N}%"},
+                "for": "1m${N}s",
+            },
+        ),
+    },
     {"variables": {"P": "all", "N": 3}, "gates": [{"check": "c", "consecutive": "${N}"}]},
     expecting(
         {"status": 200, "latency": {"below": "1s"}, "json": {"$.a": {"above": 1}, "$.b": [1]}}

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import random
 import re
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 
 from chaoskit.proxy.answer import EMPTY, Answer
 from chaoskit.proxy.exchange import Requests
@@ -17,6 +20,8 @@ from chaoskit.proxy.toxics.delays import LONGEST
 
 LONGEST_PATH = 4096
 """Bytes of a path that is compared with a pattern; a longer one does not match."""
+LONGEST_MATCH = 0.02
+"""Seconds that a pattern may take for a path."""
 _OURS_ALONE = ("content-length", "transfer-encoding")
 """The framing of an answer is for us to say."""
 
@@ -51,7 +56,7 @@ class _OfRequests(Toxic):
             return False
         if self.path:
             path = request.path
-            if len(path) > LONGEST_PATH or not re.fullmatch(self.path, path):
+            if len(path) > LONGEST_PATH or not _matches(self.path, path):
                 return False
         return chance.random() < self.share
 
@@ -126,3 +131,30 @@ class HttpDelay(_OfRequests):
 
     def most(self) -> float:
         return (self.delay + self.jitter) / 1000
+
+
+class _TooLong(Exception):
+    pass
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Whether the whole path does. One that a pattern takes too long for does not: a few words may
+    cost a bad pattern hours, in which nobody would be served and nothing would be let go."""
+    if threading.current_thread() is not threading.main_thread():
+        return bool(re.fullmatch(pattern, path))
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, LONGEST_MATCH)
+            return bool(re.fullmatch(pattern, path))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TooLong:  # In the last moment, perhaps.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return False
+    finally:
+        signal.signal(signal.SIGALRM, before)
