@@ -20,8 +20,9 @@ from chaoskit.proxy.toxics.delays import LONGEST
 
 LONGEST_PATH = 4096
 """Bytes of a path that is compared with a pattern; a longer one does not match."""
-LONGEST_MATCH = 0.02
-"""Seconds that a pattern may take for a path."""
+LONGEST_MATCH = 0.05
+"""Seconds of computing that a pattern may take for a path: to wait for a processor is no fault of
+its own."""
 _OURS_ALONE = ("content-length", "transfer-encoding")
 """The framing of an answer is for us to say."""
 
@@ -146,15 +147,15 @@ def _matches(pattern: str, path: str) -> bool:
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGVTALRM, stop)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, LONGEST_MATCH)
+            signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_MATCH)
             return bool(re.fullmatch(pattern, path))
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except _TooLong:  # In the last moment, perhaps.
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         return False
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGVTALRM, before)
