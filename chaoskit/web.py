@@ -79,26 +79,30 @@ def send(
 
 def connected(host: str, port: int, patience: float) -> socket.socket:
     """A TCP connection to the first address of that name that takes one, within so many seconds in
-    all, its time-out what is left of them. Raises OSError; TimeoutError also where the name is not
-    looked up in time, for which the system has no time-out."""
+    all, its time-out what is left of them. Raises OSError, and as what it is where the name is not
+    looked up in time: for that the system has no time-out."""
     end = now() + patience
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = within(patience, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
-        made = socket.socket(family, kind, protocol)
         try:
+            found = within(
+                patience, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            )
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "it is not looked up in time") from None
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        made = None
+        try:
+            made = socket.socket(family, kind, protocol)
             made.settimeout(max(0.001, end - now()))
             made.connect(address)
             return made
-        except OSError:
-            made.close()
-            if number == len(found) or now() > end:
+        except BaseException as error:
+            if made is not None:
+                made.close()
+            if not isinstance(error, OSError) or number == len(found) or now() > end:
                 raise
-        except BaseException:
-            made.close()
-            raise
     raise OSError(f"{host} has no address")
 
 

@@ -141,11 +141,15 @@ def _until_signalled(server: Server, ready: Callable[[], None]) -> None:
     # The loop waits in a system call that goes on after a handler: it must be woken.
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     loop = server.loop
-    loop.watch(reading, lambda _: loop.stop(), urgent=True)
+    ending = (signal.SIGINT, signal.SIGTERM)
+
+    def heard(_: int) -> None:
+        if any(number in ending for number in os.read(reading, 4096)):
+            loop.stop()
+
+    loop.watch(reading, heard, urgent=True)
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: None) for number in ending}
     try:
         ready()
         loop.run()

@@ -6,11 +6,13 @@ names it, within some seconds; a container or network that is not there is Gone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,6 +94,7 @@ class Daemon:
         self._silent = -SILENT
         self._version = ""
         self._listed: tuple[float, list[dict[str, Any]]] = (-math.inf, [])
+        self._hosts: dict[str, frozenset[str]] = {}
 
     def look(self, ask: Callable[[Any], R]) -> R:
         """What `ask` gets from the SDK's APIClient. Raises Gone, NoDaemon, ChaoskitError."""
@@ -120,6 +123,27 @@ class Daemon:
         if not (_has(found, "Id") and isinstance(found.get("State"), dict)):
             raise no_docker(str(self.where), "it does not say how a container is")
         return dict(found)
+
+    def hosts_of(self, containers: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Of each of these, by id, the containers (by id or by name) in whose network, among whose
+        processes or in whose shared memory it was started. That never changes: each is asked for
+        once, several at a time. Without those that are gone."""
+
+        def ask(container: str) -> None:
+            with contextlib.suppress(Gone):
+                modes = self.inspect(container).get("HostConfig") or {}
+                words = [str(modes.get(key)) for key in ("NetworkMode", "PidMode", "IpcMode")]
+                self._hosts[container] = frozenset(
+                    word.removeprefix("container:")
+                    for word in words
+                    if word.startswith("container:")
+                )
+
+        wanted = list(containers)
+        if new := [one for one in wanted if one not in self._hosts]:
+            with ThreadPoolExecutor(min(CONNECTIONS, len(new))) as pool:
+                list(pool.map(ask, new))
+        return {one: self._hosts[one] for one in wanted if one in self._hosts}
 
     def close(self) -> None:
         """Let go of the connections; the next call makes new ones."""

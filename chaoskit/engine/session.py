@@ -60,6 +60,7 @@ class Session:
         self._observer = observer
         self._telling = threading.Lock()
         self._ran = False
+        self._lasting: list[tuple[str, float]] = []
         self._ears: Ears | None = None
         self._ruling: tuple[Verdict, str] | None = None
 
@@ -184,14 +185,16 @@ class Session:
         began = now()
         self.steps.run(experiment.method)
         if not self.steps.injected:
-            self.watch.seen_since(began, self.abort.cancel)
-            self.missed("", began)
+            self.judged("", began)
 
     def _undo_and_verify(self) -> None:
         self.phase("undo", "")
         self.steps.undo_rest()
         if not self._ran:
             return
+        if not self.abort.cancel.is_set:
+            for where, began in self._lasting:
+                self._never_held(where, began)
         self.watch.stop()
         for check, detail in self.watch.failed.items():
             self.findings.add(Verdict.DEVIATED, f"{check} failed while faults were in: {detail}")
@@ -274,17 +277,32 @@ class Session:
             allow_shared=self.experiment.blast_radius.allow_shared,
         )
 
-    def missed(self, where: str, began: float) -> None:
-        """No data is not good news: a check that was not read since then, or in so few readings
-        that its gate says nothing though none of them held, makes the run inconclusive."""
-        told = [f"{name} was never read while it mattered" for name in self.watch.unseen(began)]
-        if not self.abort.cancel.is_set:
-            told += [
-                f"{name} did not hold in any reading, in too few of them for its gate to judge"
-                for name in self.watch.never_held(began)
-            ]
-        for reason in told:
-            self.findings.add(Verdict.INCONCLUSIVE, f"{where}{reason}")
+    def judged(self, where: str, began: float, lasting: bool = False) -> None:
+        """Have every gate see at least once. No data is not good news: a check that was not read
+        since then, or in so few readings that its gate says nothing though none of them held, makes
+        the run inconclusive.
+
+        lasting: what was done then is not undone, so what is read later counts, too.
+        """
+        watch, cancel = self.watch, self.abort.cancel
+        watch.seen_since(began, cancel)
+        if lasting:
+            self._lasting.append((where, began))
+        elif watch.never_held(began):
+            watch.seen_since(now(), cancel)  # It may have come to hold since.
+        if cancel.is_set:
+            return
+        for name in watch.unseen(began):
+            self.findings.add(
+                Verdict.INCONCLUSIVE, f"{where}{name} was never read while it mattered"
+            )
+        if not lasting:
+            self._never_held(where, began)
+
+    def _never_held(self, where: str, began: float) -> None:
+        for name in self.watch.never_held(began):
+            told = f"{name} did not hold in any reading, in too few of them for its gate to judge"
+            self.findings.add(Verdict.INCONCLUSIVE, f"{where}{told}")
 
     def phase(self, name: str, text: str) -> None:
         self.say("phase", text, phase=name)

@@ -184,7 +184,7 @@ class Steps:
                 held = list(groups)
                 if stage == len(picks):
                     outcomes.close(held)
-                self._let_gates_see(number, since)
+                self._let_gates_see(number, since, fault.way_back() is None)
             ended = now()
             self._prove(number, fault, groups, "held", outcomes)
         except (NotInjected, Refused):
@@ -331,7 +331,7 @@ class Steps:
         upkeep = Upkeep(self, number, step, groups)
         end = since + step.hold
         session.guard.expect(
-            number, step.hold + fault.patience + session.slowest_reading + UNDO_SECONDS
+            number, step.hold + fault.patience + 2 * session.slowest_reading + UNDO_SECONDS
         )
         while (left := end - now()) > 0:
             if cancel.wait(min(left, outcomes.every, upkeep.every)):
@@ -344,13 +344,9 @@ class Steps:
                 raise NotInjected(f"{fault.name} could not be kept in: {error}") from error
             outcomes.ask()
 
-    def _let_gates_see(self, number: str, since: float) -> None:
-        """Every gate at least once."""
-        session, cancel = self.session, self.session.abort.cancel
-        session.watch.seen_since(since, cancel)
-        if cancel.is_set:
-            raise Interrupted("the run is aborting")
-        session.missed(f"step {number}: ", since)
+    def _let_gates_see(self, number: str, since: float, lasting: bool) -> None:
+        self.session.judged(f"step {number}: ", since, lasting)
+        self.session.abort.cancel.check()
         self.promise(number)
 
     def _release(

@@ -163,16 +163,18 @@ class Watch:
 
     def unseen(self, began: float) -> list[str]:
         """The checks of which nothing was read since then."""
-        return [item.check.name for item in self._items if item.seen_from < began]
+        with self._changed:
+            return [item.check.name for item in self._items if item.seen_from < began]
 
     def never_held(self, began: float) -> list[str]:
         """The checks with a gate that were read since then and held in no reading: so few that the
         gate has not judged them."""
-        return [
-            item.check.name
-            for item in self._items
-            if item.gate is not None and item.held_from < began <= item.seen_from
-        ]
+        with self._changed:
+            return [
+                item.check.name
+                for item in self._items
+                if item.gate is not None and item.held_from < began <= item.seen_from
+            ]
 
     def _watch(self, item: _Item) -> None:
         context = self._context(self._stopping)

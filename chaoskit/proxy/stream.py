@@ -101,7 +101,7 @@ class Stream:
         self.out: collections.deque[Chunk | bytearray | Pipe] | None = None
         self.unsent = 0
         self.ready = False  # The source may have more to read.
-        self.last = False  # A short reading does not mean that there is no more: read on.
+        self.last = False  # A short reading says nothing: read on until there is no more.
         self.ended = False  # Nothing more is read.
         self.cutting = False  # When all is written, the whole connection ends.
         self.finishing = False  # The end of file follows what is unsent.
@@ -154,11 +154,6 @@ class Stream:
         if self.out:
             self._drop_unsent()
 
-    @property
-    def full(self) -> bool:
-        """A stage takes no more now."""
-        return any(stage.full for stage in self.stages)
-
     # --- reading ---------------------------------------------------------------------------------
 
     def event(self, events: int) -> None:
@@ -190,35 +185,40 @@ class Stream:
             return
         if self.out:
             return  # The receiver has not taken what it was given: `writable` goes on.
-        try:
-            size = self.source.recv_into(_buffer)
-        except (BlockingIOError, InterruptedError):
-            self.ready = False
-            return
-        except OSError:
-            self.connection.reset()
-            return
-        if not size:
-            self.finish()
-            return
-        self.meter.received += size
-        self.connection.asked = self.asks
-        try:
-            sent = self.sink.send(_view[:size] if size < COPIED else _buffer)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._receiver_lost()
-            return
-        self.meter.sent += sent
-        if sent < size:
-            self._keep(bytes(_view[sent:size]))
-        elif size == COPIED:
-            self._splice()
-        elif self.last:
-            self.pump()
-        else:
-            self.ready = False  # Edge-triggered: less than was asked for means there is no more.
+        moved = 0
+        while moved < TURN:
+            try:
+                size = self.source.recv_into(_buffer)
+            except (BlockingIOError, InterruptedError):
+                self.ready = self.last = False
+                return
+            except OSError:
+                self.connection.reset()
+                return
+            if not size:
+                self.finish()
+                return
+            self.meter.received += size
+            self.connection.asked = self.asks
+            try:
+                sent = self.sink.send(_view[:size] if size < COPIED else _buffer)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._receiver_lost()
+                return
+            self.meter.sent += sent
+            if sent < size:
+                self._keep(bytes(_view[sent:size]))
+                return
+            if size == COPIED:
+                self._splice()
+                return
+            if not self.last:
+                self.ready = False  # Edge-triggered: a short reading means there is no more.
+                return
+            moved += size
+        self.relieved()
 
     def _splice(self) -> None:
         self.loop.busy = True
@@ -233,7 +233,8 @@ class Stream:
                 try:
                     size = os.splice(source, pipe.writing, SIZE, flags=_SPLICE)
                 except BlockingIOError:
-                    self.ready = False
+                    self.ready = self.last  # It says so in front of urgent data, too.
+                    self.relieved()
                     return
                 if not size:
                     self._source_ended()
@@ -265,12 +266,13 @@ class Stream:
         while moved < TURN and not self.ended:
             if self.unsent >= UNSENT or (self.unsent >= SMALL and memory.used >= memory.limit):
                 return
-            if self.full:
-                return
+            for stage in self.stages:
+                if stage.full:
+                    return
             try:
                 data = self.source.recv(READ)
             except (BlockingIOError, InterruptedError):
-                self.ready = False
+                self.ready = self.last = False
                 return
             except OSError:
                 self.connection.reset()

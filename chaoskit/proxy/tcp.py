@@ -76,14 +76,14 @@ class TcpLink(Link):
             # Still bound, so that nobody takes the port meanwhile, but listening no more. Who would
             # share an address with whoever lets it be shared could take it all the same.
             self.loop.unwatch(self._listener.fileno())
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             for connection in list(self._connections.values()):
                 connection.reset()
         elif self._refusing and not refusing:
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.listen(BACKLOG)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.loop.watch(self._listener.fileno(), self._accept, IN)
         self._refusing = refusing
 

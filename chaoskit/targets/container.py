@@ -30,7 +30,6 @@ from chaoskit.targets.disturbed import Disturbed
 from chaoskit.targets.docker_protect import (
     container_ids,
     container_key,
-    lodgers,
     why_protected,
     with_chaoskit,
 )
@@ -157,15 +156,6 @@ class ContainerTarget(
     def here(self) -> bool:
         """Whether its processes are on this machine and to be seen by us."""
         return bool(self._known()[1])
-
-    def guests(self) -> list[str]:
-        """See the capability. Those that share no network are known by the namespaces of their
-        processes: to ask the daemon would take a request for each of its containers. Raises Gone,
-        NoDaemon."""
-        found = set(self.sharers())
-        if self.here and (lodging := lodgers(self.root, self.id, self.told["HostConfig"])):
-            found |= {name_of(one) for one in self.daemon.containers() if one["Id"] in lodging}
-        return sorted(found)
 
     def _known(self) -> tuple[str, str]:
         """(started, key of the first process or "")."""

@@ -15,9 +15,11 @@ from chaoskit.docker.double import Double
 from chaoskit.docker.match import PROJECT, ContainerMatch, name_of
 from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.model.binding import LOST, Binding
-from chaoskit.model.container import ContainerState, Standing
+from chaoskit.model.container import ENDED, ContainerState, Standing
 from chaoskit.model.units import Json
-from chaoskit.procfs import boot_id
+from chaoskit.procfs import Process, boot_id
+from chaoskit.targets.docker_protect import lodgers
+from chaoskit.targets.far_network import LABEL
 
 RECREATED = "chaoskit.recreated"
 """The label that says, with the value `true`, that others make the container again."""
@@ -47,6 +49,11 @@ class ContainerAgain:
         def daemon(self) -> Daemon: ...
         @property
         def told(self) -> Mapping[str, Any]: ...
+        @property
+        def here(self) -> bool: ...
+        @property
+        def root(self) -> Process: ...
+        def sharers(self) -> list[str]: ...
 
     @property
     def made_by(self) -> str:
@@ -114,7 +121,7 @@ class ContainerAgain:
             return "it is paused: made again, it would run for a moment"
         if _SWARM in (self.told["Config"].get("Labels") or {}):
             return "the swarm makes it again, and would then have one too many"
-        if others := self._parts():
+        if others := self._parts(living=False):
             return f"{', '.join(others)} could not start again: part of this very container"
         networks: Any = kept["networks"]
         for words in networks.values():
@@ -238,16 +245,30 @@ class ContainerAgain:
             if not until(lambda: not self._there(), _REMOVAL):
                 raise ChaoskitError(f"it cannot be removed: {error}") from error
 
-    def _parts(self) -> list[str]:
-        """The names of the containers that were started as part of this one: on its network, among
-        its processes or in its shared memory."""
-        me, found = {f"container:{self.id}", f"container:{self.name}"}, []
-        for told in self.daemon.containers():
-            with contextlib.suppress(Gone):
-                host = self.daemon.inspect(told["Id"])["HostConfig"]
-                if me & {host.get(key) for key in ("NetworkMode", "PidMode", "IpcMode")}:
-                    found.append(name_of(told))
-        return found
+    def guests(self) -> list[str]:
+        """See the capability. By the namespaces of all processes where these can be seen: to ask
+        the daemon takes a request for each of its containers. Raises Gone, NoDaemon."""
+        if self.here:
+            with contextlib.suppress(PermissionError):
+                lodging = lodgers(self.root, self.id, self.told["HostConfig"])
+                told = self.daemon.containers(LISTED) if lodging else []
+                found = {name_of(one) for one in told if one["Id"] in lodging}
+                return sorted(found.union(self.sharers()))
+        return self._parts(living=True)
+
+    def _parts(self, living: bool) -> list[str]:
+        """The names of the containers that were started as part of this one: in its network, among
+        its processes or in its shared memory. living: of those that run."""
+        others = [
+            told
+            for told in self.daemon.containers(LISTED)
+            if told["Id"] != self.id
+            and LABEL not in (told.get("Labels") or {})
+            and not (living and told.get("State") in ENDED)
+        ]
+        hosts = self.daemon.hosts_of(told["Id"] for told in others)
+        me = {self.id, self.name}
+        return sorted(name_of(told) for told in others if me & hosts.get(told["Id"], frozenset()))
 
 
 def _maker(labels: Mapping[str, str]) -> str:

@@ -62,7 +62,8 @@ def lodgers(root: Process, id: str, modes: Mapping[str, Any]) -> set[str]:
     """The ids of the other containers that have processes among those of the container of that id,
     or in its shared memory, where both are its own.
 
-    root: its first process. modes: its `HostConfig`. Raises Gone.
+    root: its first process. modes: its `HostConfig`. Raises Gone, and PermissionError where some
+    process must not be looked at.
     """
     lent = [
         (kind, root.namespace(kind))
@@ -71,7 +72,7 @@ def lodgers(root: Process, id: str, modes: Mapping[str, Any]) -> set[str]:
     ]
     found: set[str] = set()
     for process in processes():
-        with contextlib.suppress(Gone, PermissionError):
+        with contextlib.suppress(Gone):
             if any(process.namespace(kind) == own for kind, own in lent):
                 inside = container_ids(process)
                 found |= inside if id not in inside else set()

@@ -292,7 +292,10 @@ def test_a_gate_judges_a_hold_shorter_than_its_interval(tmp_path: Path, herd: He
 
 @pytest.mark.parametrize(
     ("gates", "verdict"),
-    [({}, Verdict.INCONCLUSIVE), ({"gates": []}, Verdict.DEVIATED)],
+    [
+        ({"gates": [{"check": "it answers", "every": "1m"}]}, Verdict.INCONCLUSIVE),
+        ({"gates": []}, Verdict.DEVIATED),
+    ],
     ids=["too few to judge", "watched only"],
 )
 def test_what_held_in_no_reading_of_a_short_hold_is_not_held(
@@ -311,6 +314,35 @@ def test_what_held_in_no_reading_of_a_short_hold_is_not_held(
     assert result.verdict is verdict, result.reason
     told = "in any reading" if verdict is Verdict.INCONCLUSIVE else "failed while faults were in"
     assert told in result.reason and result.checks[0].after == "ok"
+
+
+@pytest.mark.parametrize(
+    ("wait", "verdict"), [("4s", Verdict.HELD), ("10ms", Verdict.INCONCLUSIVE)]
+)
+def test_what_is_not_undone_is_judged_by_all_that_is_read_afterwards(
+    tmp_path: Path, herd: Herd, wait: str, verdict: Verdict
+) -> None:
+    """A kill's effect does not end with its step."""
+    flag = tmp_path / "flag"
+    flag.touch()
+    check = {
+        "name": "it serves",
+        "file": {"path": str(flag)},
+        "expect": {"exists": True},
+    }
+    name = herd.name
+    file = write(
+        tmp_path,
+        {"run": ["rm", str(flag)]},
+        {"fault": "kill", "target": {"process": {"cmdline": name}}, "for": "10ms"},
+        {"wait": "100ms"},
+        {"run": ["touch", str(flag)]},
+        {"wait": wait},
+        **{"steady-state": [check], "gates": [{"check": "it serves", "consecutive": 30}],
+           "verify": [{"check": "it serves", "within": "1s"}]},
+    )  # fmt: skip
+    result = run(file)
+    assert result.verdict is verdict, result.reason
 
 
 def test_a_gate_that_could_not_see_is_not_passed(tmp_path: Path, herd: Herd) -> None:

@@ -185,6 +185,21 @@ def test_some_requests_get_an_error(ours: peers.Running, service: str, tmp_path:
         assert asked(address, "/")[:3] == (200, None, b"ok")
 
 
+def test_a_pattern_that_takes_for_ever_is_given_up_and_nothing_is_proven(
+    ours: peers.Running, service: str, tmp_path: Path
+) -> None:
+    """The server goes on, and so does everybody else's traffic."""
+    address = make_link(ours, service)
+    params = {"status": 503, "body": "busy", "path": r"(/?\w+)+\.json"}
+    file = experiment(tmp_path, step("http-error", ours, "3s", **params))
+    with running(file, tmp_path / "state") as run:
+        assert asked(address, "/" + "a" * 40)[:3] == (200, None, b"ok")
+        assert asked(address, "/a.json")[:3] == (200, None, b"ok")
+        code, said = run.end()
+    assert code == 6 and "ended before its time" in said, said
+    assert toxics(ours) == ["theirs"]
+
+
 def test_some_requests_wait(ours: peers.Running, service: str, tmp_path: Path) -> None:
     params = {"delay": "300ms", "method": "POST"}
     with hurting(ours, tmp_path, service, "http-delay", **params) as address:

@@ -39,6 +39,8 @@ class _OfRequests(Toxic):
     method: str
     path: str
     share: float
+    gave_up: bool = False
+    """Its pattern takes too long: it picks no more requests."""
 
     def stage(self, stream: Direction) -> Stage:
         return Requests(stream, self)
@@ -52,12 +54,27 @@ class _OfRequests(Toxic):
             return f"path is no regular expression: {error}"
         return None if 0 <= self.share <= 1 else "share must be between 0 and 1"
 
+    def take(self, other: Toxic) -> None:
+        super().take(other)
+        self.gave_up = False
+
+    def show(self) -> dict[str, object]:
+        return super().show() | ({"gave_up": True} if self.gave_up else {})
+
     def picks(self, request: Request, chance: random.Random) -> bool:
         if self.method and request.method != self.method:
             return False
         if self.path:
             path = request.path
-            if len(path) > LONGEST_PATH or not _matches(self.path, path):
+            if self.gave_up or len(path) > LONGEST_PATH:
+                return False
+            try:
+                if not _clock.matches(self.path, path):
+                    return False
+            except _TooLong:
+                # Some words may cost a bad pattern hours, in which nobody would be served and
+                # nothing let go of; and each time some of the others' time.
+                self.gave_up = True
                 return False
         return chance.random() < self.share
 
@@ -138,24 +155,30 @@ class _TooLong(Exception):
     pass
 
 
-def _matches(pattern: str, path: str) -> bool:
-    """Whether the whole path does. One that a pattern takes too long for does not: a few words may
-    cost a bad pattern hours, in which nobody would be served and nothing would be let go."""
-    if threading.current_thread() is not threading.main_thread():
-        return bool(re.fullmatch(pattern, path))
+class _Clock:
+    """Limits the computing of one match at a time; only the main thread can be interrupted."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _TooLong
+    armed = False
+    running = False
 
-    before = signal.signal(signal.SIGVTALRM, stop)
-    try:
+    def matches(self, pattern: str, path: str) -> bool:
+        """Whether the whole path does. Raises _TooLong."""
+        if threading.current_thread() is not threading.main_thread():
+            return bool(re.fullmatch(pattern, path))
+        if not self.armed:
+            signal.signal(signal.SIGVTALRM, self._stop)
+            self.armed = True
+        self.running = True
         try:
             signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_MATCH)
             return bool(re.fullmatch(pattern, path))
         finally:
+            self.running = False
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    except _TooLong:  # In the last moment, perhaps.
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        return False
-    finally:
-        signal.signal(signal.SIGVTALRM, before)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.running:
+            raise _TooLong
+
+
+_clock = _Clock()
