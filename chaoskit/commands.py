@@ -61,7 +61,7 @@ def run_command(
     if cwd is not None and not cwd.is_dir():
         raise NotStarted(f"cannot be started: there is no folder {cwd}")
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-    if cwd is not None and cwd != Path.cwd():
+    if cwd is not None and not _is_here(cwd):
         # posix_spawn knows no folder; a shell that becomes the command does.
         words = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(cwd), *words]
     with _memory() as output, _memory() as errors:
@@ -76,6 +76,13 @@ def run_command(
                 raise TimedOut(f"did not end within {timeout:g}s and was killed") from None
             raise
         return Completed(code, _kept(output), _kept(errors), now() - began)
+
+
+def _is_here(folder: Path) -> bool:
+    try:
+        return folder.samefile(".")
+    except OSError:
+        return False
 
 
 def _spawn(

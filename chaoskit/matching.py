@@ -49,6 +49,11 @@ class ProcessMatch:
         default=None, metadata=_doc("its parent, by number or by a search in its command line")
     )
 
+    def __post_init__(self) -> None:
+        # Whoever undoes this run may work in another folder.
+        if isinstance(self.pidfile, str):
+            object.__setattr__(self, "pidfile", os.path.abspath(self.pidfile))
+
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong between the keys, as (key, message)."""
         if all(getattr(self, f.name) is None for f in fields(ProcessMatch)):

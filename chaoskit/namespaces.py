@@ -112,6 +112,14 @@ def number_of(process: Process) -> int:
     return int(network_of(process)[5:-1])  # net:[4026531840]
 
 
+def pid_namespace() -> str:
+    """Among which processes a number is one's own (`pid:[4026531836]`); empty if not known."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def members(number: int) -> Iterator[Process]:
     """The processes in the network namespace of that number, as far as we may look."""
     for process in processes():

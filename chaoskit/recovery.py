@@ -206,16 +206,22 @@ def _elsewhere(
 ) -> str:
     """Why its processes are not to be looked for here: a state folder may be on a disk that several
     machines see, and to each the processes of another are gone."""
+    from chaoskit.namespaces import pid_namespace
     from chaoskit.procfs import boot_id, machine_id
 
     then, here = head.get("machine", ""), machine_id()
-    if not (then and here) or then == here or head.get("boot") == boot_id():
-        return ""
+    same = head.get("boot") == boot_id()
     left = [cell for cell in cells(records) if not cell.over and cell.number not in accept]
-    if not any(map(_of_a_machine, left)):
-        return ""
+    if same and head.get("pids", "") not in ("", pid_namespace()):
+        where = "among processes that are not seen here, in another container perhaps"
+        if all(cell.target["kind"] != "process" for cell in left):
+            return ""
+    else:
+        where = "on another machine"
+        if not (then and here) or then == here or same or not any(map(_of_a_machine, left)):
+            return ""
     return (
-        f"was begun on another machine (by {head.get('who', 'somebody')}), and what it hurt there "
+        f"was begun {where} (by {head.get('who', 'somebody')}), and what it hurt there "
         "is not to be seen from here: recover it there, or take it as it is by --accept"
     )
 

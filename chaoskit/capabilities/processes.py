@@ -79,7 +79,9 @@ class HasRole(HasProcesses, Protocol):
 
     def start(self, command: str | tuple[str, ...], token: str) -> None:
         """Start a process that outlives chaoskit, its output in the run's folder, and which can be
-        found again by its token however soon after the call everybody else dies."""
+        found again by its token however soon after the call everybody else dies. Once: raises
+        ChaoskitError when this process has done so already."""
 
-    def started(self, token: str) -> bool:
-        """Whether a process that was started under this token is alive."""
+    def started(self, token: str, since: float = 0.0) -> bool:
+        """Whether a process that was started under this token is alive, and has been for so many
+        seconds."""

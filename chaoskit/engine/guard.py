@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chaoskit.clock import Cancel, now
 from chaoskit.errors import StateError
+from chaoskit.forks import forget, keep_from_children
 
 BEAT = 0.1
 """Seconds between two beats."""
@@ -67,6 +68,7 @@ class Guard:
         _reap()
         orders_in, self._orders = os.pipe()
         self.answers, answers_out = os.pipe()
+        keep_from_children(self._orders)
         try:
             log = os.open(
                 folder / "guardian.log",
@@ -100,6 +102,7 @@ class Guard:
             "state": str(folder.parent.parent),
             "runner": os.getpid(),
             "environment": dict(environment),
+            "python_path": os.environ.get("PYTHONPATH"),
             "faults": list(faults),
             "targets": list(targets),
         }
@@ -186,6 +189,7 @@ class Guard:
 
     def _close(self) -> None:
         with self._writing:
+            forget(self._orders)
             for file in (self._orders, self.answers):
                 if file >= 0:
                     os.close(file)

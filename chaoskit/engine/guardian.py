@@ -142,6 +142,10 @@ def main() -> None:
     state, why = watch()
     if not why or not state.header:
         return
+    # What we start is no part of chaoskit, and finds its modules as the runner would have had it.
+    os.environ.pop("PYTHONPATH", None)
+    if then := state.header.get("python_path"):
+        os.environ["PYTHONPATH"] = str(then)
     from pathlib import Path
 
     from chaoskit.recovery import bring_back, put_back

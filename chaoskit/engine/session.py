@@ -19,6 +19,7 @@ from chaoskit.engine.guard import Guard
 from chaoskit.engine.steps import UNDO_SECONDS, Steps
 from chaoskit.engine.watch import Watch
 from chaoskit.errors import ChaoskitError, Refused, StateError
+from chaoskit.forks import forget, keep_from_children
 from chaoskit.journal import Journal, State
 from chaoskit.model.binding import Binding
 from chaoskit.model.experiment import Experiment
@@ -27,6 +28,7 @@ from chaoskit.model.redact import Redactor
 from chaoskit.model.result import Event, Observer, Result
 from chaoskit.model.target import Target
 from chaoskit.model.verdict import Verdict
+from chaoskit.namespaces import pid_namespace
 from chaoskit.procfs import boot_id, machine_id
 from chaoskit.recovery import COMMAND_VARIABLE, bring_back
 from chaoskit.safety import halt
@@ -74,11 +76,13 @@ class Session:
         except StateError as error:
             raise Refused(f"{error}; without a journal nothing is injected") from error
         self._lifeline, self._lifeline_end = os.pipe()
+        keep_from_children(self._lifeline_end)
         clean = False
         try:
             clean = self._guarded()
         finally:
             # Helpers end when this closes, whatever else went wrong before.
+            forget(self._lifeline_end)
             os.close(self._lifeline_end)
             os.close(self._lifeline)
             self.journal.sync()
@@ -381,6 +385,7 @@ class Session:
             pid=os.getpid(),
             boot=boot_id(),
             machine=machine_id(),
+            pids=pid_namespace(),
             mono=self.journal.began,
             wall=time.time(),
             variables=[variable.name for variable in experiment.variables],

@@ -40,6 +40,7 @@ class Markable(Protocol):
     binding: Binding
     begun: bool | None
     request: threading.Thread | None
+    folder: str
 
     @property
     def key(self) -> str: ...
@@ -114,6 +115,7 @@ class RunCommand(_Action):
                 # The mark is how a command is found whose runner died under it.
                 environment={**binding.environment, **self.env, "CHAOSKIT_COMMAND": mark},
                 cancel=binding.cancel if cancellable else None,
+                cwd=Path(target.folder) if target.folder else None,
             )
         except (NotStarted, TimedOut) as error:
             raise ActionFailed(f"`{_words(command)}` {error}") from error

@@ -24,8 +24,10 @@ SIGNALS = ("KILL", "TERM", "INT", "QUIT", "HUP", "ABRT", "SEGV", "USR1", "USR2")
 _ENDING = "ending"
 _DEATH = 5.0
 """Seconds that a process may take to be gone after SIGKILL."""
-_TRIAL = 0.3
-"""Seconds that an undo watches what it has started: a command that cannot work ends sooner."""
+_STARTING = "starting"
+_LASTS = 2.0
+"""Seconds after which what was started has come up, where that is not told by its role: a command
+that cannot work ends sooner."""
 _STAYS = 1.0
 """Seconds in which a newcomer has gone again or is one that stays. No longer than that is waited,
 for there may be newcomers all the time."""
@@ -97,9 +99,16 @@ class Kill(Fault[HasRole]):
             return _ENDING
         if _alive(target.process(change.key)):
             return "alive"
-        return "alive" if self.restart is not None and self._filled(target) else "dead"
+        if self.restart is None:
+            return "dead"
+        token = _token(target)
+        if _role_filled(target) or target.started(token, _LASTS):
+            return "alive"
+        return _STARTING if target.started(token) else "dead"
 
     def found(self, now: Json, change: Change) -> Found:
+        if now == _STARTING:
+            return Found.FOREIGN  # Neither there nor gone: time tells.
         return Found.OURS if now == _ENDING else super().found(now, change)
 
     def make(self, target: HasRole, change: Change) -> None:
@@ -134,7 +143,6 @@ class Kill(Fault[HasRole]):
             return
         token = _token(target)
         target.start(self.restart, token)
-        until(lambda: not target.started(token), _TRIAL)
 
     def took(self, target: HasRole, changes: Sequence[Change]) -> bool:
         """All of them are dead, whoever has taken their place since."""
@@ -181,9 +189,7 @@ class Kill(Fault[HasRole]):
 
     def _filled(self, target: HasRole) -> bool:
         """Somebody does its work again: what we started lives, or as many as before match."""
-        return target.started(_token(target)) or (
-            target.has_role and len(target.peers()) >= target.complement
-        )
+        return target.started(_token(target)) or _role_filled(target)
 
     def _doom(self, target: HasRole, change: Change) -> None:
         """Write down who is about to be signalled: with `tree` all, as the first death parts
@@ -205,6 +211,10 @@ class Kill(Fault[HasRole]):
         except FileNotFoundError:
             return []
         return [process for key in keys if _alive(process := target.process(key))]
+
+
+def _role_filled(target: HasRole) -> bool:
+    return target.has_role and len(target.peers()) >= target.complement
 
 
 def _token(target: HasRole) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chaoskit.capabilities import HasProcesses, Proc
 from chaoskit.clock import now
 from chaoskit.errors import Gone
-from chaoskit.model.fault import Change, Fault
+from chaoskit.model.fault import Change, Fault, Found
 from chaoskit.model.units import Json
 
 
@@ -49,10 +49,19 @@ class Pause(Fault[HasProcesses]):
         return _state(target.process(change.key))
 
     def make(self, target: HasProcesses, change: Change) -> None:
+        _woken.discard(change.key)
         target.process(change.key).signal(signal.SIGSTOP)
 
     def unmake(self, target: HasProcesses, change: Change) -> None:
         target.process(change.key).signal(signal.SIGCONT)
+        _woken.add(change.key)
+
+    def found(self, now: Json, change: Change) -> Found:
+        """A debugger may have come to see what is the matter. It hides the stop, which is ours, and
+        which SIGCONT takes away all the same."""
+        if now == "traced" and now != change.was:
+            return Found.WAS if change.key in _woken else Found.OURS
+        return super().found(now, change)
 
     def took(self, target: HasProcesses, changes: Sequence[Change]) -> bool:
         """Also that nobody of the tree escaped: one thread of a process may still fork while
@@ -65,6 +74,10 @@ class Pause(Fault[HasProcesses]):
 
     def way_back(self) -> str:
         return "SIGCONT to each process"
+
+
+_woken: set[str] = set()
+"""Whom this process has sent SIGCONT: whether one that is traced has had it cannot be seen."""
 
 
 def _state(process: Proc) -> str:

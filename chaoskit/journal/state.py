@@ -22,6 +22,7 @@ from typing import Any
 
 from chaoskit.clock import now
 from chaoskit.errors import StateError
+from chaoskit.forks import forget, keep_from_children
 from chaoskit.journal.history import summarise
 from chaoskit.journal.record import read_records
 from chaoskit.model.binding import LOST
@@ -44,6 +45,8 @@ class Lock:
         try:
             if self._file < 0:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+                keep_from_children(self._file)
+                for_all(self._file, self._mode)
         except OSError as error:
             raise StateError(f"{self.path} cannot be opened: {error.strerror}") from error
         end = now() + patience
@@ -59,6 +62,7 @@ class Lock:
 
     def drop(self) -> None:
         if self._file >= 0:
+            forget(self._file)
             os.close(self._file)
             self._file = -1
 
@@ -178,9 +182,8 @@ class State:
             lock = folder.lock()
             lock.take(1.0)
             # Begun before the marker: a marker without a journal is a journal that was lost.
-            flags = os.O_CREAT | os.O_CLOEXEC
-            os.close(os.open(folder.path / "journal.jsonl", flags | os.O_WRONLY, self.file_mode))
-            os.close(os.open(folder.marker, flags | os.O_EXCL, self.file_mode))
+            self._touch(folder.path / "journal.jsonl")
+            self._touch(folder.marker)
             return folder, lock
         except OSError as error:
             raise StateError(
@@ -204,6 +207,11 @@ class State:
                 f"the state folder {self.path} cannot be written: {error.strerror}"
             ) from error
         return folder
+
+    def _touch(self, path: Path) -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self.file_mode)
+        for_all(file, self.file_mode)
+        os.close(file)
 
     def _make(self, path: Path) -> None:
         if path.is_dir():
@@ -283,6 +291,14 @@ class State:
             raise StateError(
                 f"the state folder {self.path} cannot be read: {error.strerror}"
             ) from error
+
+
+def for_all(file: int, mode: int) -> None:
+    """The mode of a file of ours whatever the umask: in a folder that is shared on purpose the
+    others must be able to use it."""
+    found = os.fstat(file)
+    if found.st_uid == os.geteuid() and found.st_mode & 0o777 != mode:
+        os.fchmod(file, mode)
 
 
 def _home() -> Path:

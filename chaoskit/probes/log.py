@@ -19,6 +19,8 @@ BURST = 16 * CHUNK
 """Bytes that one reading takes at most; the next one goes on from there."""
 LONGEST = 64 * 1024
 """Bytes of a line that are searched."""
+FIRST_LOOK = 0.5
+"""Seconds for which lines are waited for at first: of no time nothing could be said."""
 SEEN = 64
 """Bytes by which a log that was written anew is known."""
 
@@ -40,13 +42,14 @@ class LogProbe(Probe):
     main = "count"
 
     def read(self, context: Context) -> Reading:
-        """count: matching lines since the last reading (the first one begins at the file's end);
-        total: since the first reading; line: the last one that matched."""
+        """count: matching lines since the last reading (the first one begins at the file's end, and
+        looks for half a second); total: since then; line: the last one that matched."""
         path = context.folder / self.path
         tail = context.memory.get("tail")
         if tail is None:
             tail = context.memory["tail"] = _Tail(path, re.compile(self.matches))
             context.closers.append(tail.close)
+            context.cancel.wait(min(FIRST_LOOK, self.timeout / 2))
         try:
             count = tail.read()
         except FileNotFoundError as error:

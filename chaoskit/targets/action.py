@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chaoskit.model.binding import LOST, Binding
 from chaoskit.model.target import Claim, Selector, Target
@@ -16,13 +18,15 @@ class ActionTarget(Target):
 
     begun: whether it is done as far as is known without the marker: this process has done it or
     taken it back, or the folder that had the marker in it was lost. None: ask the marker.
-    request: the thread in which this process is sending it, or has.
+    request: the thread in which this process is sending it, or has. folder: where it works, and
+    so where its way back does; empty when that is gone.
     """
 
     kind = "action"
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(self, binding: Binding, folder: str | None = None) -> None:
         self.binding = binding
+        self.folder = _here() if folder is None else folder
         self.begun: bool | None = None
         self.request: threading.Thread | None = None
 
@@ -45,14 +49,22 @@ class ActionTarget(Target):
         return None
 
     def ref(self) -> Json:
-        return {}
+        return {"folder": self.folder}
 
     @classmethod
     def restore(cls, ref: Json, binding: Binding) -> ActionTarget:
-        made = cls(binding)
+        known: Any = ref
+        made = cls(binding, known.get("folder"))
         if (binding.folder / LOST).exists():
             made.begun = True
         return made
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 class ActionSelector(Selector):

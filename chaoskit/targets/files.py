@@ -75,7 +75,7 @@ class Files(Rooted):
         Raises ChaoskitError when its disk is not mounted: there it would still be."""
         path = _now_at(key)
         if (mark := _mark_of(path)) is None and (then := self._mount_then(key)):
-            point, device, boot = then
+            point, device, boot, folder = then
             mount = mount_at(os.path.dirname(path), mounts_of())
             now = os.fsencode(mount.point) if mount else b"nothing"
             same = boot != boot_id().encode() or (mount and mount.device.encode() == device)
@@ -83,6 +83,11 @@ class Files(Rooted):
                 raise ChaoskitError(
                     f"what was mounted at {os.fsdecode(point)} is not mounted there any more, so "
                     "its files cannot be looked at"
+                )
+            if boot == boot_id().encode() and folder not in (b"", _folder_of(path)):
+                raise ChaoskitError(
+                    f"{os.path.dirname(path)} is another folder than it was: the filler went with "
+                    "the old one, wherever that is"
                 )
         return mark
 
@@ -125,15 +130,16 @@ class Files(Rooted):
         if mount is not None and mount.kind not in FLEETING:
             with contextlib.suppress(OSError):  # The run's own disk may be the one that is full.
                 words = (os.fsencode(mount.point), mount.device.encode(), boot_id().encode())
-                self._mount_note(key).write_bytes(b"\0".join(words))
+                self._mount_note(key).write_bytes(b"\0".join((*words, _folder_of(path))))
 
     def _mount_then(self, key: str) -> list[bytes]:
-        """Where it was mounted, its device, and in which boot that was; nothing if not known."""
+        """Where it was mounted, its device, in which boot that was, and which folder of it the
+        filler was in (none by an older note); nothing if not known."""
         try:
             found = self._mount_note(key).read_bytes().split(b"\0")
         except OSError:
             return []
-        return found if len(found) == 3 else []
+        return [*found, b""][:4] if len(found) in (3, 4) else []
 
     def _mount_note(self, key: str) -> Path:
         return self.binding.folder / f"{self.mark}-{crc32(os.fsencode(key)):08x}.mount"
@@ -193,6 +199,14 @@ def _opened(folder: int, name: str, mark: bytes) -> tuple[int, int]:
         file = os.open(name, how, dir_fd=folder)
     filled = os.fstat(file).st_size
     return file, filled or (len(mark) if _begin(file, mark) else 0)
+
+
+def _folder_of(path: str) -> bytes:
+    try:
+        found = os.stat(os.path.dirname(path))
+    except FileNotFoundError:
+        return b"none"
+    return f"{found.st_dev}:{found.st_ino}".encode()
 
 
 def _mark_of(key: str, folder: int | None = None) -> str | None:

@@ -155,8 +155,8 @@ class ProcessTarget(Burdens, Files, Target):
             environment=self.binding.environment,
         )
 
-    def started(self, token: str) -> bool:
-        return restart.started(self._own(token))
+    def started(self, token: str, since: float = 0.0) -> bool:
+        return restart.started(self._own(token), since)
 
     def _own(self, token: str) -> str:
         """Two targets of one step are two roles: each has its own restart."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from chaoskit.errors import Gone
+from chaoskit.errors import ChaoskitError, Gone
 from chaoskit.procfs import not_inherited, processes
 
 VARIABLE = "CHAOSKIT_RESTARTED"
@@ -27,12 +27,17 @@ def start(
     environment: Mapping[str, str],
 ) -> None:
     """Start it in a session of its own, in `folder` if that is there, its output appended to the
-    file `output`. Does not wait for anything. Raises OSError.
+    file `output`. Does not wait for anything. Raises OSError, and ChaoskitError at the second time.
 
     Our descriptors are closed by the kernel when the command begins (they are close-on-exec),
     not before: the run's lock is ours and the child's until then, so that the next undoer, who
     needs the lock, sees either no child or one whose environment holds the token.
     """
+    if token in _tokens:
+        raise ChaoskitError(
+            "its restart was called once, and nothing of that is to be seen: it has ended, or goes "
+            "on without the environment by which it is known; look before you have it called again"
+        )
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     # posix_spawn cannot change the folder; a shell that becomes the command can.
     script = 'cd "$0" && exec "$@"'
@@ -61,6 +66,7 @@ def start(
         if log != nothing:
             os.close(log)
     with _guard:
+        _tokens.add(token)
         _children.add(pid)
 
 
@@ -72,18 +78,21 @@ def _log(output: Path, otherwise: int) -> int:
         return otherwise
 
 
-def started(token: str) -> bool:
-    """Whether something that was started under this token, or a child of it, is alive."""
+def started(token: str, since: float = 0.0) -> bool:
+    """Whether something that was started under this token, or a child of it, is alive, and has been
+    for so many seconds."""
     _reap()
     wanted = f"{VARIABLE}={token}".encode()
     for process in processes():
         with contextlib.suppress(Gone, PermissionError):
-            if wanted in process.environ():
+            if wanted in process.environ() and process.age() >= since:
                 return True
     return False
 
 
 _children: set[int] = set()
+_tokens: set[str] = set()
+"""Of all that was started by this process."""
 _guard = threading.Lock()
 
 

@@ -43,6 +43,28 @@ def test_a_size_is_there_and_gone_again(target: Beside, tmp_path: Path) -> None:
     assert not fault.took(target, [])
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_filler_whose_folder_was_moved_is_not_told_as_gone(
+    target: Beside, tmp_path: Path, anew: bool
+) -> None:
+    """As a deploy does, or what rotates folders."""
+    data, old = tmp_path / "data", tmp_path / "data.old"
+    data.mkdir()
+    fault = DiskFill("data", size=MIB)
+    (change,) = inject(fault, target)
+    data.rename(old)
+    if anew:
+        data.mkdir()
+    with pytest.raises(ChaoskitError, match="another folder than it was"):
+        fault.look(target, change)
+    assert len(list(old.iterdir())) == 1
+    if anew:
+        data.rmdir()
+    old.rename(data)
+    undo(fault, target, [change])
+    assert list(data.iterdir()) == []
+
+
 def test_a_filler_that_somebody_has_cut_is_not_proven(target: Beside) -> None:
     fault = DiskFill(".", size=40 * MIB)
     changes = inject(fault, target)

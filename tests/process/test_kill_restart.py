@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bent
 import pytest
 from spawned import IDLE, STUBBORN, Spawned, spawning
 
 from chaoskit.clock import until
 from chaoskit.faults.kill import Kill
+from chaoskit.journal import State
 from chaoskit.model.fault import Change, Ends, Found
-from chaoskit.procfs import Process, tree
+from chaoskit.procfs import Process, tree, with_argument
 from chaoskit.targets.process import ProcessSelector, ProcessTarget
 
 
@@ -56,7 +58,13 @@ def undo(fault: Kill, made: ProcessTarget, changes: list[Change]) -> list[Found]
     for change in reversed(changes):
         if fault.found(fault.look(made, change), change) is Found.OURS:
             fault.unmake(made, change)
-    return [fault.found(fault.look(made, change), change) for change in changes]
+
+    def found() -> list[Found]:
+        return [fault.found(fault.look(made, change), change) for change in changes]
+
+    # What is only just starting is neither there nor gone.
+    assert until(lambda: Found.FOREIGN not in found(), 20)
+    return found()
 
 
 def worker(spawned: Spawned, *, before: str = "", wrapped: str = "exec {}") -> str:
@@ -177,7 +185,10 @@ def test_who_took_its_place_needs_no_restart(spawned: Spawned) -> None:
     assert starts(spawned) == 0
 
 
-@pytest.mark.parametrize("command", ["no-such-command-anywhere", "exit 1", ("/no/such/file",)])
+@pytest.mark.parametrize(
+    "command",
+    ["no-such-command-anywhere", "exit 1", "sleep 1; echo no config >&2; exit 1", ("/no/such",)],
+)
 def test_a_command_that_cannot_work_is_not_taken_for_a_way_back(
     spawned: Spawned, command: str | tuple[str, ...]
 ) -> None:
@@ -186,6 +197,38 @@ def test_a_command_that_cannot_work_is_not_taken_for_a_way_back(
     changes = inject(fault, made)
     spawned.reap(process)
     assert undo(fault, made, changes) == [Found.OURS]
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_cannot_be_seen_is_not_started_a_second_time(
+    spawned: Spawned, tmp_path: Path, stubborn: bool
+) -> None:
+    """It clears its environment, as `sudo` does, and nothing else tells that it is there."""
+    process = spawned.python(STUBBORN) if stubborn else spawned.python()
+    words = shlex.join(spawned.words(name=spawned.name))
+    step = {
+        "fault": "kill",
+        "target": {"process": {"pid": process.pid}},
+        "restart": f"env -i PATH=$PATH setsid -f sh -c {shlex.quote(f'exec {words}')}",
+    }
+    if stubborn:
+        step |= {"signal": "TERM", "grace": "20s"}
+    with bent.bent(bent.write(tmp_path, step | {"for": "100ms"})) as runner:
+        if stubborn:
+            assert until(lambda: bent.records(tmp_path / "experiment.json", "change"), 20)
+            time.sleep(0.2)
+            runner.kill()
+            (run,) = State(tmp_path / "state").runs()
+            assert until(lambda: not with_argument(f"chaoskit-{run.id}"), 40)
+            assert run.result().state == "left"
+        else:
+            told = runner.communicate(timeout=60)[0]
+            assert told.startswith("stuck"), told
+    again = [p for p in ProcessSelector(cmdline=f"{spawned.name}$").matching() if p.alive()]
+    again = [p for p in again if p.pid != process.pid]
+    for one in again:
+        one.signal(signal.SIGKILL)
+    assert len(again) == 1
 
 
 def test_what_no_signal_ever_reached_is_left_alone(spawned: Spawned) -> None:

@@ -438,6 +438,28 @@ def test_a_log_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
         context.close()
 
 
+def test_the_first_look_at_a_log_is_a_look(tmp_path: Path) -> None:
+    """Of no time nothing can be said: of what is written all the while some is seen."""
+    log, done = tmp_path / "app.log", threading.Event()
+
+    def write() -> None:
+        with log.open("a") as file:
+            while not done.wait(0.02):
+                file.write("ERROR\n")
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    context = Context()
+    try:
+        assert until(log.exists, 20)
+        assert int(str(LogProbe(str(log), "ERROR").read(context)["count"])) > 0
+    finally:
+        done.set()
+        writer.join()
+        context.close()
+
+
 def test_a_log_is_text(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_text("")

@@ -258,6 +258,110 @@ def test_what_was_hurt_on_another_machine_is_not_gone(tmp_path: Path, victim: Vi
     assert victim.state() == "running"
 
 
+def test_what_was_hurt_among_other_processes_is_not_gone(tmp_path: Path, victim: Victim) -> None:
+    """`recover` in a container that has the state folder: its process numbers are others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can have other process numbers")
+    state = tmp_path / "state"
+    _left_in(state, victim)
+    told = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", CHAOSKIT, "--state", str(state), "recover"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert told.returncode == 3, told.stdout + told.stderr
+    assert "processes that are not seen here" in " ".join((told.stdout + told.stderr).split())
+    assert victim.state() == "stopped"
+    assert chaoskit("recover", state=state).returncode in (0, 4)
+    assert victim.state() == "running"
+
+
+@pytest.mark.parametrize("by", ["guardian", "recover"])
+def test_an_action_is_undone_where_it_was_done(tmp_path: Path, victim: Victim, by: str) -> None:
+    """And with the environment that it had: none of ours."""
+    work, told, state = tmp_path / "work", tmp_path / "told", tmp_path / "state"
+    work.mkdir()
+    method = [
+        {"run": "mkdir here", "undo": f'rmdir here && echo "$PYTHONPATH" >{told}'},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(tmp_path / "e.json", victim, method=method)
+    env = os.environ | {"PYTHONPATH": "/their/own"}
+    with running(file, state, victim, env=env, cwd=work) as runner:
+        assert (work / "here").is_dir()
+        if by == "recover":
+            _kill_guardian(state)
+        runner.kill()
+        runner.wait()
+        if by == "recover":
+            done = chaoskit("recover", state=state, env=env, cwd="/")
+            assert done.returncode in (0, 4), done.stdout + done.stderr
+        assert until(lambda: not State(state).unsettled(), 20)
+    assert not (work / "here").exists() and told.read_text() == "/their/own\n"
+
+
+FORKING = """\
+import chaoskit, os, signal, sys, threading, time
+import chaoskit.engine
+injected = threading.Event()
+run = threading.Thread(target=chaoskit.run, args=(chaoskit.load(sys.argv[1]),),
+    kwargs={"state": sys.argv[2], "observer": lambda e: e.kind == "injected" and injected.set()})
+run.start()
+injected.wait(60)
+child = os.fork()
+if not child:
+    os.setsid()
+    time.sleep(60)
+    os._exit(0)
+open(sys.argv[3], "w").write(str(child))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_forked_child_of_the_program_keeps_nothing_of_a_run(
+    tmp_path: Path, victim: Victim
+) -> None:
+    """As `multiprocessing` makes them: it lives on, and would hold the run's lock."""
+    state, told = tmp_path / "state", tmp_path / "child"
+    file = write(tmp_path / "e.json", victim)
+    done = subprocess.run([sys.executable, "-c", FORKING, file, state, told], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    child = Process.at(int(told.read_text()))
+    try:
+        assert until(lambda: victim.state() == "running", 20)
+        assert until(lambda: not State(state).unsettled(), 20)
+        assert child.alive()
+    finally:
+        child.signal(signal.SIGKILL)
+
+
+TRACER = """\
+import ctypes, sys, time
+assert ctypes.CDLL(None, use_errno=True).ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0
+print("traced", flush=True)
+time.sleep(60)
+"""
+"""PTRACE_SEIZE, as `strace -p` does."""
+
+
+def test_who_is_traced_while_frozen_goes_on_again(tmp_path: Path, victim: Victim) -> None:
+    """As one does with a process that stands still; the tracer leaves after the run."""
+    state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
+    with running(file, state, victim) as runner:
+        tracer = subprocess.Popen(
+            [sys.executable, "-c", TRACER, str(victim.popen.pid)], stdout=subprocess.PIPE
+        )
+        try:
+            assert tracer.stdout and tracer.stdout.readline() == b"traced\n"
+            assert until(lambda: victim.state() == "traced", 20)
+            runner.send_signal(signal.SIGINT)
+            out, err = runner.communicate(timeout=30)
+        finally:
+            tracer.kill()
+            tracer.communicate()
+    assert runner.returncode == 4, out + err
+    assert until(lambda: victim.state() == "running", 20)
+
+
 @pytest.fixture
 def freezer(tmp_path: Path) -> Iterator[Path]:
     """A control group that can be frozen, v1 or v2; thawed and removed afterwards."""

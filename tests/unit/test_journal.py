@@ -175,9 +175,20 @@ def test_the_folder_is_private_unless_it_was_shared_on_purpose(tmp_path: Path) -
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o770)
-    folder, lock = State(shared).new_run()
+    old = os.umask(0o077)
+    try:
+        folder, lock = State(shared).new_run()
+        with State(shared).choosing():
+            pass
+        Journal(folder.path, mode=State(shared).file_mode).close()
+    finally:
+        os.umask(old)
     lock.drop()
     assert folder.path.stat().st_mode & 0o777 == 0o770
+    files = (lock.path, folder.marker, folder.path / "journal.jsonl", shared / "claims.lock")
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+        path.name: 0o660 for path in files
+    }
 
 
 def test_only_clean_runs_are_pruned(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Descriptors whose closing means something: that a run has ended, that nobody has its lock.
+
+A program that uses the library may fork (as `multiprocessing` does), and its child would keep them
+open, however its parent dies. What is spawned has none of them: they are close-on-exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+_ours: set[int] = set()
+
+
+def keep_from_children(*descriptors: int) -> None:
+    """Have a forked child close them. Say `forget` before they are closed here."""
+    _ours.update(descriptors)
+
+
+def forget(*descriptors: int) -> None:
+    _ours.difference_update(descriptors)
+
+
+def _close() -> None:
+    for descriptor in _ours:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _ours.clear()
+
+
+os.register_at_fork(after_in_child=_close)
