@@ -28,6 +28,8 @@ _RUNNING, _ENDING, _ENDED = "running", "ending", "ended"
 _BACK, _REPLACED = "running again", "replaced"
 STOPPED = (_ENDED, _REPLACED)
 """What a look answers when the container does not run."""
+_TRIAL = 0.5
+"""Seconds that an undo watches what it has started: what cannot run ends sooner."""
 _DEATH = 10.0
 """Seconds that a container may take to be gone after SIGKILL."""
 
@@ -97,6 +99,7 @@ class EndContainer(Fault[IsContainer]):
                 raise ChaoskitError("it has been sent SIGKILL and has not ended")
         if self._now(target, change.key) == _ENDED:
             target.start()
+            until(lambda: not target.state().runs, _TRIAL)
             if not (state := target.state()).runs:
                 raise ChaoskitError(
                     f"it was started and has ended again with exit code {state.exit}: "

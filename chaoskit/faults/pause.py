@@ -26,6 +26,8 @@ class Pause(Fault[HasProcesses]):
         # A process that has not stopped yet may fork, and a signal needs a moment: it is over when
         # all were seen stopped, and a listing after that shows nobody new.
         seen: set[str] = set()
+        frozen: set[str] = set()
+        """Who was stopped already, and tells nothing of whether the others are being stopped."""
         sure = False
         end = now() + self.patience
         while now() < end:
@@ -34,11 +36,13 @@ class Pause(Fault[HasProcesses]):
             for process in new:
                 seen.add(process.key)
                 with contextlib.suppress(Gone):
-                    yield Change(process.key, _state(process), "stopped")
+                    if (was := _state(process)) == "stopped":
+                        frozen.add(process.key)
+                    yield Change(process.key, was, "stopped")
             if new:
                 sure = False
                 continue
-            stopped = [_stopped(process) for process in tree]
+            stopped = [_stopped(process) for process in tree if process.key not in frozen]
             if (sure and all(stopped)) or not any(stopped):
                 return  # Nobody stops: this is a plan, which makes nothing.
             sure = all(stopped)

@@ -103,6 +103,22 @@ def test_a_tree_stops_and_goes_on(spawned: Spawned) -> None:
     assert states(process) == {"running"}
 
 
+def test_a_plan_of_a_tree_with_one_that_stands_still_does_not_wait(spawned: Spawned) -> None:
+    process = spawned.python(f"os.fork(); {IDLE}")
+    assert until(lambda: len(tree(process)) == 2, 20)
+    child = tree(process)[1]
+    child.signal(signal.SIGSTOP)
+    assert until(lambda: child.state() == "stopped", 20)
+    looks: list[int] = []
+    made = target(process, spawned)
+    real = made.tree
+    made.tree = lambda: looks.append(1) or real()  # type: ignore[method-assign, func-returns-value]
+    planned = list(PAUSE.changes(made))
+    assert [change.was for change in planned] == ["running", "stopped"] and len(looks) < 10
+    undo(made, inject(made))
+    assert child.state() == "stopped"
+
+
 @pytest.mark.parametrize(("code", "most"), [(FORKS, 31), (CHAIN, 31)], ids=["forks", "chain"])
 @pytest.mark.parametrize("after", [0.0, 0.02])
 def test_a_tree_that_forks_stops_whole(

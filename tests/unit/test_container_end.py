@@ -98,10 +98,20 @@ def test_one_whom_an_orchestrator_has_replaced_is_not_started_beside_the_other(b
     assert "start" not in box.told
 
 
-def test_one_that_ends_again_at_once_is_told_with_its_exit_code(box: Any) -> None:
+@pytest.mark.parametrize("looks", [0, 2])
+def test_one_that_ends_again_at_once_is_told_with_its_exit_code(
+    box: Any, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
     change = cell(box)
     KillContainer().make(box, change)
-    box.after_start = replace(ENDED, exit=3)
+    left = [RUNS] * looks
+
+    def state() -> ContainerState:
+        if "start" not in box.told:
+            return ENDED
+        return left.pop() if left else replace(ENDED, exit=3)
+
+    monkeypatch.setattr(box, "state", state)
     with pytest.raises(ChaoskitError, match="exit code 3"):
         KillContainer().unmake(box, change)
 
