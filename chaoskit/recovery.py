@@ -178,7 +178,7 @@ def recover(
             )
         if os.getuid() not in (0, head.get("uid", os.getuid())):
             raise ChaoskitError(_not_yours(folder, str(head.get("who", ""))))
-        if not folder.clean() and (why := _elsewhere(head, records, accept)):
+        if not folder.clean() and (why := _elsewhere(head, records, {*accept, *force})):
             raise ChaoskitError(f"run {folder.id} {why}")
         environment = {
             name: value
@@ -186,6 +186,10 @@ def recover(
             if (value := (variables or {}).get(name, os.environ.get(name))) is not None
         }
         if not folder.clean():
+            from chaoskit.targets.restart import CALLED
+
+            for note in folder.path.glob(f"*{CALLED}"):
+                note.unlink(missing_ok=True)
             put_back(
                 folder,
                 records,
@@ -202,7 +206,7 @@ def recover(
 
 
 def _elsewhere(
-    head: Mapping[str, Any], records: Sequence[Mapping[str, Any]], accept: Collection[int]
+    head: Mapping[str, Any], records: Sequence[Mapping[str, Any]], decided: Collection[int]
 ) -> str:
     """Why its processes are not to be looked for here: a state folder may be on a disk that several
     machines see, and to each the processes of another are gone."""
@@ -211,19 +215,31 @@ def _elsewhere(
 
     then, here = head.get("machine", ""), machine_id()
     same = head.get("boot") == boot_id()
-    left = [cell for cell in cells(records) if not cell.over and cell.number not in accept]
+    left = [cell for cell in cells(records) if not cell.over and cell.number not in decided]
     if same and head.get("pids", "") not in ("", pid_namespace()):
         where = "among processes that are not seen here, in another container perhaps"
-        if all(cell.target["kind"] != "process" for cell in left):
+        known = "there, or by --force if that container has ended"
+        if not any(_of_a_process(cell) for cell in left):
             return ""
     else:
-        where = "on another machine"
+        where, known = "on another machine", "there"
         if not (then and here) or then == here or same or not any(map(_of_a_machine, left)):
             return ""
     return (
         f"was begun {where} (by {head.get('who', 'somebody')}), and what it hurt there "
-        "is not to be seen from here: recover it there, or take it as it is by --accept"
+        f"is not to be seen from here: recover it {known}, or take it as it is by --accept"
     )
+
+
+def _of_a_process(cell: Cell) -> bool:
+    """Whether it is told by a process's number."""
+    from chaoskit.procfs import Process
+
+    try:
+        Process.from_key(str(cell.change.key))
+    except ValueError:
+        return False
+    return True
 
 
 def _of_a_machine(cell: Cell) -> bool:

@@ -79,8 +79,10 @@ class HasRole(HasProcesses, Protocol):
 
     def start(self, command: str | tuple[str, ...], token: str) -> None:
         """Start a process that outlives chaoskit, its output in the run's folder, and which can be
-        found again by its token however soon after the call everybody else dies. Once: raises
-        ChaoskitError when this process has done so already."""
+        found again by its token however soon after the call everybody else dies."""
+
+    def called(self, token: str) -> bool:
+        """Whether that was done already, in this undo."""
 
     def started(self, token: str, since: float = 0.0) -> bool:
         """Whether a process that was started under this token is alive, and has been for so many

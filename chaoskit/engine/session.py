@@ -62,7 +62,6 @@ class Session:
         self._observer = observer
         self._telling = threading.Lock()
         self._ran = False
-        self._lasting: list[tuple[str, float]] = []
         self._ears: Ears | None = None
         self._ruling: tuple[Verdict, str] | None = None
 
@@ -196,9 +195,6 @@ class Session:
         self.steps.undo_rest()
         if not self._ran:
             return
-        if not self.abort.cancel.is_set:
-            for where, began in self._lasting:
-                self._never_held(where, began)
         self.watch.stop()
         for check, detail in self.watch.failed.items():
             self.findings.add(Verdict.DEVIATED, f"{check} failed while faults were in: {detail}")
@@ -283,30 +279,27 @@ class Session:
 
     def judged(self, where: str, began: float, lasting: bool = False) -> None:
         """Have every gate see at least once. No data is not good news: a check that was not read
-        since then, or in so few readings that its gate says nothing though none of them held, makes
-        the run inconclusive.
+        since then makes the run inconclusive, and so does one of which the default gate has had too
+        few readings to judge, none of which held. (Who writes a gate says how much he puts up
+        with.)
 
-        lasting: what was done then is not undone, so what is read later counts, too.
+        lasting: what was done then is not undone, so what follows judges it, and the verification.
         """
         watch, cancel = self.watch, self.abort.cancel
         watch.seen_since(began, cancel)
-        if lasting:
-            self._lasting.append((where, began))
-        elif watch.never_held(began):
+        strict = self.experiment.gates is None and not lasting
+        if strict and watch.never_held(began):
             watch.seen_since(now(), cancel)  # It may have come to hold since.
         if cancel.is_set:
             return
-        for name in watch.unseen(began):
-            self.findings.add(
-                Verdict.INCONCLUSIVE, f"{where}{name} was never read while it mattered"
-            )
-        if not lasting:
-            self._never_held(where, began)
-
-    def _never_held(self, where: str, began: float) -> None:
-        for name in self.watch.never_held(began):
-            told = f"{name} did not hold in any reading, in too few of them for its gate to judge"
-            self.findings.add(Verdict.INCONCLUSIVE, f"{where}{told}")
+        told = [f"{name} was never read while it mattered" for name in watch.unseen(began)]
+        if strict:
+            told += [
+                f"{name} did not hold in any reading, in too few of them for its gate to judge"
+                for name in watch.never_held(began)
+            ]
+        for reason in told:
+            self.findings.add(Verdict.INCONCLUSIVE, f"{where}{reason}")
 
     def phase(self, name: str, text: str) -> None:
         self.say("phase", text, phase=name)

@@ -196,7 +196,8 @@ class Watch:
                     if sample.sight is Sight.OK:
                         item.held_from = began
                     self._changed.notify_all()
-                    due = max(due + item.every, now())
+                    if began >= due:  # A reading in between does not put off the next.
+                        due = max(due + item.every, now())
                     while now() < due and self._nudges == nudges and not self._stopping.is_set:
                         self._changed.wait(due - now())
         finally:

@@ -40,13 +40,15 @@ class Markable(Protocol):
     binding: Binding
     begun: bool | None
     request: threading.Thread | None
-    folder: str
 
     @property
     def key(self) -> str: ...
 
     @property
     def marker(self) -> Path: ...
+
+    def workplace(self) -> Path | None:
+        """The folder to work in; None where this process is."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class RunCommand(_Action):
                 # The mark is how a command is found whose runner died under it.
                 environment={**binding.environment, **self.env, "CHAOSKIT_COMMAND": mark},
                 cancel=binding.cancel if cancellable else None,
-                cwd=Path(target.folder) if target.folder else None,
+                cwd=target.workplace(),
             )
         except (NotStarted, TimedOut) as error:
             raise ActionFailed(f"`{_words(command)}` {error}") from error

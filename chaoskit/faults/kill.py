@@ -25,9 +25,9 @@ _ENDING = "ending"
 _DEATH = 5.0
 """Seconds that a process may take to be gone after SIGKILL."""
 _STARTING = "starting"
+_CALLED = "dead, though its restart was called: that has ended, or goes on unseen"
 _LASTS = 2.0
-"""Seconds after which what was started has come up, where that is not told by its role: a command
-that cannot work ends sooner."""
+"""Seconds after which what was started has come up: a command that cannot work ends sooner."""
 _STAYS = 1.0
 """Seconds in which a newcomer has gone again or is one that stays. No longer than that is waited,
 for there may be newcomers all the time."""
@@ -102,14 +102,18 @@ class Kill(Fault[HasRole]):
         if self.restart is None:
             return "dead"
         token = _token(target)
-        if _role_filled(target) or target.started(token, _LASTS):
+        if target.started(token, _LASTS):
             return "alive"
-        return _STARTING if target.started(token) else "dead"
+        if target.started(token):
+            return _STARTING
+        if _role_filled(target):
+            return "alive"
+        return _CALLED if target.called(token) else "dead"
 
     def found(self, now: Json, change: Change) -> Found:
         if now == _STARTING:
             return Found.FOREIGN  # Neither there nor gone: time tells.
-        return Found.OURS if now == _ENDING else super().found(now, change)
+        return Found.OURS if now in (_ENDING, _CALLED) else super().found(now, change)
 
     def make(self, target: HasRole, change: Change) -> None:
         process = target.process(change.key)
@@ -142,7 +146,8 @@ class Kill(Fault[HasRole]):
         if _alive(target.process(change.key)) or self._filled(target):
             return
         token = _token(target)
-        target.start(self.restart, token)
+        if not target.called(token):  # Who clears its environment is not seen, and is there.
+            target.start(self.restart, token)
 
     def took(self, target: HasRole, changes: Sequence[Change]) -> bool:
         """All of them are dead, whoever has taken their place since."""

@@ -61,10 +61,12 @@ class Pause(Fault[HasProcesses]):
         _woken.add(change.key)
 
     def found(self, now: Json, change: Change) -> Found:
-        """A debugger may have come to see what is the matter. It hides the stop, which is ours, and
-        which SIGCONT takes away all the same."""
-        if now == "traced" and now != change.was:
+        """A debugger may have come to see what is the matter, or was there before. It hides the
+        stop, which SIGCONT takes away all the same."""
+        if now == "traced":
             return Found.WAS if change.key in _woken else Found.OURS
+        if now == "running" and change.was == "traced":
+            return Found.WAS
         return super().found(now, change)
 
     def took(self, target: HasProcesses, changes: Sequence[Change]) -> bool:

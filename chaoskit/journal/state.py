@@ -298,7 +298,8 @@ def for_all(file: int, mode: int) -> None:
     others must be able to use it."""
     found = os.fstat(file)
     if found.st_uid == os.geteuid() and found.st_mode & 0o777 != mode:
-        os.fchmod(file, mode)
+        with contextlib.suppress(OSError):  # Some disks know no modes.
+            os.fchmod(file, mode)
 
 
 def _home() -> Path:

@@ -19,7 +19,8 @@ class ActionTarget(Target):
     begun: whether it is done as far as is known without the marker: this process has done it or
     taken it back, or the folder that had the marker in it was lost. None: ask the marker.
     request: the thread in which this process is sending it, or has. folder: where it works, and
-    so where its way back does; empty when that is gone.
+    so where its way back does; empty when that is not known. restored: another process does the
+    way back.
     """
 
     kind = "action"
@@ -27,6 +28,7 @@ class ActionTarget(Target):
     def __init__(self, binding: Binding, folder: str | None = None) -> None:
         self.binding = binding
         self.folder = _here() if folder is None else folder
+        self.restored = False
         self.begun: bool | None = None
         self.request: threading.Thread | None = None
 
@@ -48,13 +50,22 @@ class ActionTarget(Target):
     def protected(self, allowed_users: Sequence[str]) -> str | None:
         return None
 
+    def workplace(self) -> Path | None:
+        """The folder to work in; None where this process is. One that is gone leads nowhere: what
+        is to be undone elsewhere is, and what a relative path would mean anywhere else is nothing
+        to touch."""
+        if os.path.isdir(self.folder) and os.access(self.folder, os.X_OK):
+            return Path(self.folder)
+        return self.binding.folder if self.restored and self.binding.folder.is_dir() else None
+
     def ref(self) -> Json:
         return {"folder": self.folder}
 
     @classmethod
     def restore(cls, ref: Json, binding: Binding) -> ActionTarget:
         known: Any = ref
-        made = cls(binding, known.get("folder"))
+        made = cls(binding, known.get("folder", ""))
+        made.restored = True
         if (binding.folder / LOST).exists():
             made.begun = True
         return made

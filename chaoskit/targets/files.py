@@ -84,10 +84,14 @@ class Files(Rooted):
                     f"what was mounted at {os.fsdecode(point)} is not mounted there any more, so "
                     "its files cannot be looked at"
                 )
-            if boot == boot_id().encode() and folder not in (b"", _folder_of(path)):
+            there = _folder_of(path)
+            if boot == boot_id().encode() and folder not in (b"", there):
+                if there is None:
+                    self.root.stat()  # With the target its folder may well have gone.
+                what = "is not there any more" if there is None else "is another folder than it was"
                 raise ChaoskitError(
-                    f"{os.path.dirname(path)} is another folder than it was: the filler went with "
-                    "the old one, wherever that is"
+                    f"{os.path.dirname(path)} {what}: the filler was deleted with it, or has moved "
+                    "with it to wherever that is"
                 )
         return mark
 
@@ -130,7 +134,7 @@ class Files(Rooted):
         if mount is not None and mount.kind not in FLEETING:
             with contextlib.suppress(OSError):  # The run's own disk may be the one that is full.
                 words = (os.fsencode(mount.point), mount.device.encode(), boot_id().encode())
-                self._mount_note(key).write_bytes(b"\0".join((*words, _folder_of(path))))
+                self._mount_note(key).write_bytes(b"\0".join((*words, _folder_of(path) or b"")))
 
     def _mount_then(self, key: str) -> list[bytes]:
         """Where it was mounted, its device, in which boot that was, and which folder of it the
@@ -201,11 +205,12 @@ def _opened(folder: int, name: str, mark: bytes) -> tuple[int, int]:
     return file, filled or (len(mark) if _begin(file, mark) else 0)
 
 
-def _folder_of(path: str) -> bytes:
+def _folder_of(path: str) -> bytes | None:
+    """Which folder that path is in; None when there is none."""
     try:
         found = os.stat(os.path.dirname(path))
-    except FileNotFoundError:
-        return b"none"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     return f"{found.st_dev}:{found.st_ino}".encode()
 
 

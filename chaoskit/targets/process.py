@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from chaoskit.capabilities import Proc
@@ -154,6 +155,14 @@ class ProcessTarget(Burdens, Files, Target):
             output=self.binding.folder / "restarted.log",
             environment=self.binding.environment,
         )
+        with contextlib.suppress(OSError):  # A full disk keeps nobody from being started again.
+            self._call(token).touch()
+
+    def _call(self, token: str) -> Path:
+        return self.binding.folder / f"{self._own(token)}{restart.CALLED}"
+
+    def called(self, token: str) -> bool:
+        return self._call(token).exists()
 
     def started(self, token: str, since: float = 0.0) -> bool:
         return restart.started(self._own(token), since)

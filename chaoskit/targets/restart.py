@@ -12,10 +12,13 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from chaoskit.errors import ChaoskitError, Gone
+from chaoskit.errors import Gone
 from chaoskit.procfs import not_inherited, processes
 
 VARIABLE = "CHAOSKIT_RESTARTED"
+CALLED = ".called"
+"""How the note in a run's folder ends that a restart was called. A person who recovers the run has
+it called again, and nobody else."""
 
 
 def start(
@@ -27,17 +30,12 @@ def start(
     environment: Mapping[str, str],
 ) -> None:
     """Start it in a session of its own, in `folder` if that is there, its output appended to the
-    file `output`. Does not wait for anything. Raises OSError, and ChaoskitError at the second time.
+    file `output`. Does not wait for anything. Raises OSError.
 
     Our descriptors are closed by the kernel when the command begins (they are close-on-exec),
     not before: the run's lock is ours and the child's until then, so that the next undoer, who
     needs the lock, sees either no child or one whose environment holds the token.
     """
-    if token in _tokens:
-        raise ChaoskitError(
-            "its restart was called once, and nothing of that is to be seen: it has ended, or goes "
-            "on without the environment by which it is known; look before you have it called again"
-        )
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     # posix_spawn cannot change the folder; a shell that becomes the command can.
     script = 'cd "$0" && exec "$@"'
@@ -66,7 +64,6 @@ def start(
         if log != nothing:
             os.close(log)
     with _guard:
-        _tokens.add(token)
         _children.add(pid)
 
 
@@ -91,8 +88,6 @@ def started(token: str, since: float = 0.0) -> bool:
 
 
 _children: set[int] = set()
-_tokens: set[str] = set()
-"""Of all that was started by this process."""
 _guard = threading.Lock()
 
 

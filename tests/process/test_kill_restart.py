@@ -187,12 +187,20 @@ def test_who_took_its_place_needs_no_restart(spawned: Spawned) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["no-such-command-anywhere", "exit 1", "sleep 1; echo no config >&2; exit 1", ("/no/such",)],
+    [
+        "no-such-command-anywhere",
+        "exit 1",
+        "sleep 1; echo no config >&2; exit 1",
+        "sleep 1; : NAME; exit 1",  # Until then it matches the role.
+        ("/no/such",),
+    ],
 )
 def test_a_command_that_cannot_work_is_not_taken_for_a_way_back(
     spawned: Spawned, command: str | tuple[str, ...]
 ) -> None:
     process = spawned.python()
+    if isinstance(command, str):
+        command = command.replace("NAME", spawned.name)
     fault, made = Kill(restart=command), target(spawned)
     changes = inject(fault, made)
     spawned.reap(process)
@@ -229,6 +237,8 @@ def test_what_cannot_be_seen_is_not_started_a_second_time(
     for one in again:
         one.signal(signal.SIGKILL)
     assert len(again) == 1
+    (left,) = State(tmp_path / "state").left()[0].result().left
+    assert "its restart was called" in left.why, left
 
 
 def test_what_no_signal_ever_reached_is_left_alone(spawned: Spawned) -> None:

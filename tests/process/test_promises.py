@@ -269,10 +269,33 @@ def test_what_was_hurt_among_other_processes_is_not_gone(tmp_path: Path, victim:
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert told.returncode == 3, told.stdout + told.stderr
-    assert "processes that are not seen here" in " ".join((told.stdout + told.stderr).split())
+    said = " ".join((told.stdout + told.stderr).split())
+    assert "processes that are not seen here" in said and "--force" in said
     assert victim.state() == "stopped"
     assert chaoskit("recover", state=state).returncode in (0, 4)
     assert victim.state() == "running"
+
+
+@pytest.mark.parametrize("by", ["runner", "guardian"])
+def test_an_action_is_undone_though_its_folder_is_gone(
+    tmp_path: Path, victim: Victim, by: str
+) -> None:
+    """And nothing that a relative path may mean somewhere else is touched."""
+    work, told, state = tmp_path / "work", tmp_path / "told", tmp_path / "state"
+    work.mkdir()
+    method = [
+        {"run": "true", "undo": f"pwd >{told}; echo undone >>{told}"},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(tmp_path / "e.json", victim, method=method)
+    with running(file, state, victim, cwd=work) as runner:
+        work.rmdir()
+        runner.send_signal(signal.SIGINT if by == "runner" else signal.SIGKILL)
+        runner.wait()
+        assert until(lambda: not State(state).unsettled(), 20)
+    assert told.read_text().endswith("undone\n")
+    if by == "guardian":
+        assert told.read_text().startswith(str(State(state).find().path))
 
 
 @pytest.mark.parametrize("by", ["guardian", "recover"])
@@ -343,22 +366,39 @@ time.sleep(60)
 """PTRACE_SEIZE, as `strace -p` does."""
 
 
+@contextlib.contextmanager
+def traced(victim: Victim) -> Iterator[None]:
+    tracer = subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(victim.popen.pid)], stdout=subprocess.PIPE
+    )
+    try:
+        assert tracer.stdout and tracer.stdout.readline() == b"traced\n"
+        yield
+    finally:
+        tracer.kill()
+        tracer.communicate()
+
+
 def test_who_is_traced_while_frozen_goes_on_again(tmp_path: Path, victim: Victim) -> None:
     """As one does with a process that stands still; the tracer leaves after the run."""
     state, file = tmp_path / "state", write(tmp_path / "e.json", victim)
-    with running(file, state, victim) as runner:
-        tracer = subprocess.Popen(
-            [sys.executable, "-c", TRACER, str(victim.popen.pid)], stdout=subprocess.PIPE
-        )
-        try:
-            assert tracer.stdout and tracer.stdout.readline() == b"traced\n"
-            assert until(lambda: victim.state() == "traced", 20)
-            runner.send_signal(signal.SIGINT)
-            out, err = runner.communicate(timeout=30)
-        finally:
-            tracer.kill()
-            tracer.communicate()
+    with running(file, state, victim) as runner, traced(victim):
+        assert until(lambda: victim.state() == "traced", 20)
+        runner.send_signal(signal.SIGINT)
+        out, err = runner.communicate(timeout=30)
     assert runner.returncode == 4, out + err
+    assert until(lambda: victim.state() == "running", 20)
+
+
+def test_who_was_traced_before_goes_on_again(tmp_path: Path, victim: Victim) -> None:
+    """A tracer stops it at each of its calls: it may have been seen so."""
+    state = tmp_path / "state"
+    journal = _left_in(state, victim)
+    journal.write_text(journal.read_text().replace('"was":"running"', '"was":"traced"'))
+    with traced(victim):
+        assert until(lambda: victim.state() == "traced", 20)
+        done = chaoskit("recover", state=state)
+        assert done.returncode in (0, 4), done.stdout + done.stderr
     assert until(lambda: victim.state() == "running", 20)
 
 
