@@ -36,6 +36,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
     return report
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What failed at first and passed when CI tried it again is told, never hidden."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed once: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_sessionfinish() -> None:
     """A dockerd that tests have shared is taken away by whoever had it started."""
     import sys
