@@ -82,8 +82,13 @@ class TcpLink(Link):
             for connection in list(self._connections.values()):
                 connection.reset()
         elif self._refusing and not refusing:
-            self._listener.listen(BACKLOG)
+            # What is left of old connections is in the way of who does not share.
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                self._listener.listen(BACKLOG)
+            except OSError:
+                self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+                raise
             self.loop.watch(self._listener.fileno(), self._accept, IN)
         self._refusing = refusing
 
