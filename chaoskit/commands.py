@@ -58,7 +58,7 @@ def run_command(
     `cancel` is raised; in the last two the command's whole process group is killed.
     """
     began = now()
-    if cwd is not None and not cwd.is_dir():
+    if cwd is not None and not os.path.isdir(cwd):
         raise NotStarted(f"cannot be started: there is no folder {cwd}")
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     if cwd is not None and not _is_here(cwd):

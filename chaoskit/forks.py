@@ -12,13 +12,13 @@ import os
 _ours: set[int] = set()
 
 
-def keep_from_children(*descriptors: int) -> None:
-    """Have a forked child close them. Say `forget` before they are closed here."""
-    _ours.update(descriptors)
+def keep_from_children(descriptor: int) -> None:
+    """Have a forked child close it. Say `forget` before it is closed here."""
+    _ours.add(descriptor)
 
 
-def forget(*descriptors: int) -> None:
-    _ours.difference_update(descriptors)
+def forget(descriptor: int) -> None:
+    _ours.discard(descriptor)
 
 
 def _close() -> None:

@@ -102,10 +102,8 @@ class Kill(Fault[HasRole]):
         if self.restart is None:
             return "dead"
         token = _token(target)
-        if target.started(token, _LASTS):
-            return "alive"
         if target.started(token):
-            return _STARTING
+            return "alive" if target.started(token, _LASTS) else _STARTING
         if _role_filled(target):
             return "alive"
         return _CALLED if target.called(token) else "dead"

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MOST_TOXICS = 100
 """Toxics that one link may have."""
-
-
 _AGAIN = 0.2
 """Seconds until a toxic is tried again whose time is over and that could not be taken out."""
 

@@ -74,7 +74,7 @@ class ActionTarget(Target):
 def _here() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 

@@ -182,10 +182,16 @@ class ProxyTarget(Target):
     def shows(self, what: Sequence[Impairment]) -> bool | None:
         """A uniform delay, on a server of ours on this machine (Toxiproxy does not delay the end
         of a stream); and that a link which somebody disabled is not impaired."""
+        link = self._client.link(self.name)
         closed = not self.server.ours and any(one.kind == "refuse" for one in what)
-        if not closed and not self._enabled():
+        if not closed and not link.get("enabled"):
             return False  # Nothing passes, so nothing is impaired, whatever the server shows.
-        if any(toxic.get("gave_up") for toxic in self._ours()):
+        ours = [
+            t
+            for t in link.get("toxics") or ()
+            if str(t["name"]).startswith(f"{self.binding.mark}-")
+        ]
+        if any(toxic.get("gave_up") for toxic in ours):
             return False  # Its pattern takes too long, so it picks no requests.
         if not (self.server.ours and self._client.local and self.protocol == "tcp"):
             return None
@@ -201,11 +207,6 @@ class ProxyTarget(Target):
 
     def _enabled(self) -> bool:
         return bool(self._client.link(self.name).get("enabled"))
-
-    def _ours(self) -> list[dict[str, Any]]:
-        """What this step has put in."""
-        found = self._client.link(self.name).get("toxics") or []
-        return [toxic for toxic in found if str(toxic["name"]).startswith(f"{self.binding.mark}-")]
 
     def _toxic(self, what: Impairment, name: str) -> dict[str, Json]:
         return toxics.toxic_for(what, name, ours=self.server.ours)

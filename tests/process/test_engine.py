@@ -283,6 +283,18 @@ def test_an_abort_interrupts_an_injection(
     assert time.monotonic() - began < 30 and list(disk.iterdir()) == []
 
 
+def test_readings_in_between_put_no_gate_off(tmp_path: Path, herd: Herd) -> None:
+    """Each short step has its check read at once; what is due is read all the same."""
+    short = [pause(herd, hold="10ms") for _ in range(8)]
+    result = run(write(tmp_path, *short, pause(herd, hold="4s")))
+    assert result.verdict is Verdict.HELD, result.reason
+    began = result.steps[-1].injected
+    folder = Path(result.folder)
+    samples = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    read = [r["t"] for r in samples if r["kind"] == "sample" and r["phase"] == "during"]
+    assert began is not None and len([t for t in read if t > began + 0.5]) >= 2
+
+
 def test_a_gate_judges_a_hold_shorter_than_its_interval(tmp_path: Path, herd: Herd) -> None:
     gates = [{"check": "there", "every": "1m", "consecutive": 1}]
     result = run(write(tmp_path, pause(herd, hold="100ms"), gates=gates))

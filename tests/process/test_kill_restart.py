@@ -58,13 +58,15 @@ def undo(fault: Kill, made: ProcessTarget, changes: list[Change]) -> list[Found]
     for change in reversed(changes):
         if fault.found(fault.look(made, change), change) is Found.OURS:
             fault.unmake(made, change)
+    found: list[Found] = []
 
-    def found() -> list[Found]:
-        return [fault.found(fault.look(made, change), change) for change in changes]
+    def back() -> bool:
+        found[:] = [fault.found(fault.look(made, change), change) for change in changes]
+        return set(found) == {Found.WAS}
 
     # What is only just starting is neither there nor gone.
-    assert until(lambda: Found.FOREIGN not in found(), 20)
-    return found()
+    until(back, 5.0)
+    return found
 
 
 def worker(spawned: Spawned, *, before: str = "", wrapped: str = "exec {}") -> str:

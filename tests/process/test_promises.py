@@ -259,21 +259,48 @@ def test_what_was_hurt_on_another_machine_is_not_gone(tmp_path: Path, victim: Vi
 
 
 def test_what_was_hurt_among_other_processes_is_not_gone(tmp_path: Path, victim: Victim) -> None:
-    """`recover` in a container that has the state folder: its process numbers are others."""
+    """`recover` in a container that has the state folder: its process numbers are others. Who knows
+    that there is nobody any more says so."""
     if os.geteuid() != 0:
         pytest.skip("only root can have other process numbers")
     state = tmp_path / "state"
     _left_in(state, victim)
-    told = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", CHAOSKIT, "--state", str(state), "recover"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    there = ["unshare", "--pid", "--fork", "--mount-proc", CHAOSKIT, "--state", str(state)]
+
+    def recover(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*there, "recover", *words], capture_output=True, text=True, timeout=60
+        )
+
+    told = recover()
     assert told.returncode == 3, told.stdout + told.stderr
     said = " ".join((told.stdout + told.stderr).split())
     assert "processes that are not seen here" in said and "--force" in said
     assert victim.state() == "stopped"
+    kept = (State(state).find().path / "journal.jsonl").read_bytes()
+    left = [str(one.cell) for one in State(state).find().result().left]
+    forced = recover(State(state).find().id, *(word for n in left for word in ("--force", n)))
+    assert forced.returncode in (0, 4), forced.stdout + forced.stderr
+    State(state).find().marker.touch()
+    (State(state).find().path / "journal.jsonl").write_bytes(kept)
     assert chaoskit("recover", state=state).returncode in (0, 4)
     assert victim.state() == "running"
+
+
+@contextlib.contextmanager
+def acting(
+    folder: Path, victim: Victim, command: str, undo: str, **more: Any
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A run in a folder of its own that has done something there, and holds the victim."""
+    work = folder / "work"
+    work.mkdir()
+    method = [
+        {"run": command, "undo": undo},
+        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
+    ]
+    file = write(folder / "e.json", victim, method=method)
+    with running(file, folder / "state", victim, cwd=work, **more) as runner:
+        yield runner, work
 
 
 @pytest.mark.parametrize("by", ["runner", "guardian"])
@@ -281,14 +308,8 @@ def test_an_action_is_undone_though_its_folder_is_gone(
     tmp_path: Path, victim: Victim, by: str
 ) -> None:
     """And nothing that a relative path may mean somewhere else is touched."""
-    work, told, state = tmp_path / "work", tmp_path / "told", tmp_path / "state"
-    work.mkdir()
-    method = [
-        {"run": "true", "undo": f"pwd >{told}; echo undone >>{told}"},
-        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
-    ]
-    file = write(tmp_path / "e.json", victim, method=method)
-    with running(file, state, victim, cwd=work) as runner:
+    state, told = tmp_path / "state", tmp_path / "told"
+    with acting(tmp_path, victim, "true", f"pwd >{told}; echo undone >>{told}") as (runner, work):
         work.rmdir()
         runner.send_signal(signal.SIGINT if by == "runner" else signal.SIGKILL)
         runner.wait()
@@ -301,15 +322,10 @@ def test_an_action_is_undone_though_its_folder_is_gone(
 @pytest.mark.parametrize("by", ["guardian", "recover"])
 def test_an_action_is_undone_where_it_was_done(tmp_path: Path, victim: Victim, by: str) -> None:
     """And with the environment that it had: none of ours."""
-    work, told, state = tmp_path / "work", tmp_path / "told", tmp_path / "state"
-    work.mkdir()
-    method = [
-        {"run": "mkdir here", "undo": f'rmdir here && echo "$PYTHONPATH" >{told}'},
-        {"fault": "pause", "target": {"process": {"cmdline": victim.name}}, "for": "30s"},
-    ]
-    file = write(tmp_path / "e.json", victim, method=method)
+    state, told = tmp_path / "state", tmp_path / "told"
     env = os.environ | {"PYTHONPATH": "/their/own"}
-    with running(file, state, victim, env=env, cwd=work) as runner:
+    undo = f'rmdir here && echo "$PYTHONPATH" >{told}'
+    with acting(tmp_path, victim, "mkdir here", undo, env=env) as (runner, work):
         assert (work / "here").is_dir()
         if by == "recover":
             _kill_guardian(state)
